@@ -1,0 +1,63 @@
+# Everything runs inside .venv, which the first target that needs it makes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Named outright, so that the resolver never goes for another build of torch.
+TORCH := torch==2.13.0
+
+define check_python
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || { \
+	found=$$($(PYTHON) --version 2>/dev/null) || found='missing'; \
+	echo "retract needs Python 3.11 or newer; $(PYTHON) is $$found: try 'make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11'" >&2; \
+	exit 1; }
+endef
+
+.PHONY: help setup demo test lint format bench constraints
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Create .venv with everything the demo and the checks need
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(check_python)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -f $@; $(PYTHON) -m venv --clear $(VENV); }
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(TORCH) -e '.[demo,dev]'
+	@touch $@
+
+demo: setup ## Train, unshare and erase on MovieLens-small; writes demo/
+	$(BIN)/retract demo --out demo
+
+test: setup ## Run all tests
+	$(BIN)/pytest
+
+lint: setup ## Check style, formatting, types and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format the code and apply the safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## Measure the engine on this machine
+	$(BIN)/python benchmarks/engine.py
+
+constraints: ## Solve all extras together anew into constraints.txt
+	@$(check_python)
+	@room=$$(mktemp -d); trap 'rm -rf "$$room"' EXIT; \
+	$(PYTHON) -m venv "$$room/venv"; \
+	"$$room/venv/bin/python" -m pip install --disable-pip-version-check \
+		$(TORCH) -e '.[demo,flower,privacy,service,docs,dev]'; \
+	"$$room/venv/bin/python" -m pip freeze --exclude-editable | sed 's/+cpu$$//' > "$$room/constraints.txt"; \
+	if grep -nvE '^[A-Za-z0-9._-]+==[A-Za-z0-9.!]+$$' "$$room/constraints.txt"; then \
+		echo "the lines above are not plain name==version: constraints.txt is left as it was" >&2; exit 1; fi; \
+	mv "$$room/constraints.txt" constraints.txt

@@ -1,0 +1,91 @@
+"""The original ids of users and items, and the titles that people read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retract.errors import UnknownIdError
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """Which users and items exist, in a fixed order: the code of an id is its position.
+
+    Parameters
+    ----------
+    user_ids, item_ids
+        The original ids as text, unique.
+    titles
+        One title per item, or None where the data has none.
+    """
+
+    user_ids: NDArray[np.str_]
+    item_ids: NDArray[np.str_]
+    titles: NDArray[np.str_] | None = None
+
+    @property
+    def n_users(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    def same_as(self, other: Catalog) -> bool:
+        """Whether both give every id the same code."""
+        return self is other or (
+            np.array_equal(self.user_ids, other.user_ids) and np.array_equal(self.item_ids, other.item_ids)
+        )
+
+    @cached_property
+    def _user_codes(self) -> dict[str, int]:
+        return {str(name): code for code, name in enumerate(self.user_ids)}
+
+    @cached_property
+    def _item_codes(self) -> dict[str, int]:
+        return {str(name): code for code, name in enumerate(self.item_ids)}
+
+    def user(self, name: object) -> int:
+        """The code of one user id.
+
+        Raises
+        ------
+        UnknownIdError
+            If there is no such user; the message names the nearest known ids.
+        """
+        return self._code("user", self._user_codes, name)
+
+    def item(self, name: object) -> int:
+        """The code of one item id; errors as in `user`."""
+        return self._code("item", self._item_codes, name)
+
+    def items(self, names: Iterable[object]) -> NDArray[np.int64]:
+        """The codes of several item ids, in their order; errors as in `user`."""
+        return np.array([self.item(name) for name in names], dtype=np.int64)
+
+    def title(self, code: int) -> str:
+        """An item's title, or its id where it has none."""
+        return str(self.titles[code] if self.titles is not None else self.item_ids[code])
+
+    @staticmethod
+    def _code(kind: str, codes: dict[str, int], name: object) -> int:
+        code = codes.get(str(name))
+        if code is None:
+            near = nearest_ids(str(name), list(codes))
+            raise UnknownIdError(f"unknown {kind} {str(name)!r}; nearest known ids: {', '.join(near)}")
+        return code
+
+
+def nearest_ids(name: str, known: Sequence[str], n: int = 3) -> list[str]:
+    """The `n` known ids closest to `name`: by value where all are numbers, else by spelling."""
+    try:
+        target = int(name)
+        return sorted(known, key=lambda other: (abs(int(other) - target), other))[:n]
+    except ValueError:
+        return difflib.get_close_matches(name, known, n=n, cutoff=0.0)

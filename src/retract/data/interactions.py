@@ -1,0 +1,209 @@
+"""Interactions: the frozen set of (user, item[, rating, timestamp]) that every room speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from retract.data.catalog import Catalog
+from retract.errors import DataError
+
+Column = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """A set of interactions over a catalog, sorted by (user, item), each pair once.
+
+    Build one with `Interactions.of`, which sorts, validates and drops duplicates; the constructor trusts its input.
+
+    Parameters
+    ----------
+    catalog
+        The ids behind the codes.
+    users, items
+        Codes, int64, shape [n].
+    ratings
+        float32, shape [n], or None for implicit feedback.
+    timestamps
+        Seconds since 1970, int64, shape [n], or None.
+    duplicates
+        How many repeated pairs were dropped when this set was made.
+    """
+
+    catalog: Catalog
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+    ratings: NDArray[np.float32] | None = None
+    timestamps: NDArray[np.int64] | None = None
+    duplicates: int = field(default=0, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        catalog: Catalog,
+        users: ArrayLike,
+        items: ArrayLike,
+        ratings: ArrayLike | None = None,
+        timestamps: ArrayLike | None = None,
+    ) -> Interactions:
+        """Sort, validate and drop duplicates (the last of equal pairs in input order is kept).
+
+        Raises
+        ------
+        DataError
+            If the columns differ in length, a code lies outside the catalog, or a rating is not a finite number.
+        """
+        user_codes = np.asarray(users, dtype=np.int64)
+        item_codes = np.asarray(items, dtype=np.int64)
+        rating_values = None if ratings is None else np.asarray(ratings, dtype=np.float32)
+        times = None if timestamps is None else np.asarray(timestamps, dtype=np.int64)
+        for name, column in (("items", item_codes), ("ratings", rating_values), ("timestamps", times)):
+            if column is not None and len(column) != len(user_codes):
+                raise DataError(f"{name} has {len(column)} values, users has {len(user_codes)}: make them equally long")
+        _check_codes("user", user_codes, catalog.n_users)
+        _check_codes("item", item_codes, catalog.n_items)
+        if rating_values is not None and not np.isfinite(rating_values).all():
+            row = int(np.flatnonzero(~np.isfinite(rating_values))[0])
+            raise DataError(f"rating at row {row} is {rating_values[row]}: ratings must be finite numbers")
+        keys = user_codes * catalog.n_items + item_codes
+        if len(keys) > 1 and not (keys[1:] > keys[:-1]).all():
+            order = np.argsort(keys, kind="stable")
+            keys = keys[order]
+            last = np.append(keys[1:] != keys[:-1], True)
+            order = order[last]
+            user_codes, item_codes = user_codes[order], item_codes[order]
+            rating_values = None if rating_values is None else rating_values[order]
+            times = None if times is None else times[order]
+        return cls(catalog, user_codes, item_codes, rating_values, times, len(keys) - len(user_codes))
+
+    @classmethod
+    def empty(cls, catalog: Catalog) -> Interactions:
+        """No interaction at all."""
+        none = np.empty(0, dtype=np.int64)
+        return cls(catalog, none, none)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __repr__(self) -> str:
+        return f"Interactions({len(self):,} of {self.n_users:,} users and {self.n_items:,} items)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Interactions) and (
+            self.catalog.same_as(other.catalog) and np.array_equal(self.keys, other.keys)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def n_users(self) -> int:
+        """Users of the catalog, also those without an interaction here."""
+        return self.catalog.n_users
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalog, also those without an interaction here."""
+        return self.catalog.n_items
+
+    @cached_property
+    def keys(self) -> NDArray[np.int64]:
+        """One ascending number per interaction, user * n_items + item."""
+        return self.users * self.n_items + self.items
+
+    @cached_property
+    def indptr(self) -> NDArray[np.int64]:
+        """Row pointers: user u's interactions are [indptr[u], indptr[u + 1])."""
+        return np.searchsorted(self.users, np.arange(self.n_users + 1)).astype(np.int64)
+
+    def csr(self, values: ArrayLike | None = None) -> sp.csr_matrix:
+        """The user x item matrix, float32; of ones unless `values` (shape [n]) are given."""
+        data = np.ones(len(self), dtype=np.float32) if values is None else np.asarray(values, dtype=np.float32)
+        return sp.csr_matrix((data, self.items, self.indptr), shape=(self.n_users, self.n_items))
+
+    def items_of(self, user: int) -> NDArray[np.int64]:
+        """The item codes of one user, ascending."""
+        return self.items[self.indptr[user] : self.indptr[user + 1]]
+
+    def user_degrees(self) -> NDArray[np.int64]:
+        """Interactions per user, shape [n_users]."""
+        return np.diff(self.indptr)
+
+    def item_degrees(self) -> NDArray[np.int64]:
+        """Interactions per item, shape [n_items]."""
+        return np.bincount(self.items, minlength=self.n_items).astype(np.int64)
+
+    def active_users(self) -> NDArray[np.int64]:
+        """Users with at least one interaction, ascending."""
+        return np.flatnonzero(self.user_degrees())
+
+    def where(self, keep: NDArray[np.bool_]) -> Interactions:
+        """The interactions where `keep` (shape [n]) is true."""
+        return self._map(lambda column: column[keep])
+
+    def of_users(self, users: ArrayLike) -> Interactions:
+        """The interactions of some users."""
+        return self.where(np.isin(self.users, np.asarray(users)))
+
+    def contains(self, other: Interactions) -> NDArray[np.bool_]:
+        """For each interaction of `other`, whether this set holds it; shape [len(other)]."""
+        self._check_same(other)
+        at = np.searchsorted(self.keys, other.keys)
+        found = at < len(self.keys)
+        found[found] = self.keys[at[found]] == other.keys[found]
+        return found
+
+    def __sub__(self, other: Interactions) -> Interactions:
+        return self.where(~other.contains(self))
+
+    def __and__(self, other: Interactions) -> Interactions:
+        return self.where(other.contains(self))
+
+    def __or__(self, other: Interactions) -> Interactions:
+        """Both; where both hold a pair, this set's rating and time stay.
+
+        A rating or timestamp column survives only if both sets have it, an empty side excepted.
+        """
+        extra = other - self
+        if not len(extra):
+            return self
+        if not len(self):
+            return extra
+
+        def joined(mine: Column | None, theirs: Column | None) -> Column | None:
+            return None if mine is None or theirs is None else np.concatenate([mine, theirs])
+
+        order = np.argsort(np.concatenate([self.keys, extra.keys]), kind="stable")
+        both = Interactions(
+            self.catalog,
+            np.concatenate([self.users, extra.users]),
+            np.concatenate([self.items, extra.items]),
+            joined(self.ratings, extra.ratings),
+            joined(self.timestamps, extra.timestamps),
+        )
+        return both._map(lambda column: column[order])
+
+    def _map(self, change: Callable[[Column], Column]) -> Interactions:
+        return Interactions(
+            self.catalog,
+            change(self.users),
+            change(self.items),
+            None if self.ratings is None else change(self.ratings),
+            None if self.timestamps is None else change(self.timestamps),
+        )
+
+    def _check_same(self, other: Interactions) -> None:
+        if not self.catalog.same_as(other.catalog):
+            raise DataError("these interactions belong to different catalogs: load them from the same data set")
+
+
+def _check_codes(kind: str, codes: NDArray[np.int64], bound: int) -> None:
+    if len(codes) and (codes.min() < 0 or codes.max() >= bound):
+        row = int(np.flatnonzero((codes < 0) | (codes >= bound))[0])
+        raise DataError(f"{kind} code {codes[row]} at row {row} lies outside the catalog's 0..{bound - 1}")

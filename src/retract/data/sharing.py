@@ -1,0 +1,108 @@
+"""Who sees what: each user's interactions, parted into shared (the server holds them) and private."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from retract import streams
+from retract.data.interactions import Interactions
+from retract.errors import SharingError
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """All interactions and which of them are shared. Lives beside the data's owners, never on a server.
+
+    Parameters
+    ----------
+    shared
+        What the server may hold.
+    private
+        What stays with the users; disjoint from `shared`.
+    """
+
+    shared: Interactions
+    private: Interactions
+
+    @classmethod
+    def by_ratio(cls, interactions: Interactions, ratio: ArrayLike, seed: int = 0) -> Sharing:
+        """Every user shares a random part of the own interactions, rounded to whole ones.
+
+        The parts are nested: what is shared at 0.25 is also shared at 0.5, so that only the amount differs.
+
+        Parameters
+        ----------
+        ratio
+            One number in [0, 1], or one per user of the catalog, shape [n_users].
+
+        Raises
+        ------
+        SharingError
+            If a ratio lies outside [0, 1], or there is neither one nor one per user.
+        """
+        ratios = np.asarray(ratio, dtype=np.float64)
+        if ratios.ndim > 1 or (ratios.ndim == 1 and len(ratios) != interactions.n_users):
+            raise SharingError(f"give one share ratio, or one for each of the {interactions.n_users} users")
+        ratios = np.broadcast_to(ratios, interactions.n_users)
+        bad = ~((ratios >= 0) & (ratios <= 1))
+        if bad.any():
+            raise SharingError(f"share ratio {ratios[bad][0]:g} lies outside [0, 1]")
+        order = streams.bits(seed, 0, interactions.users, "sharing", interactions.items)
+        by_user = np.lexsort((order, interactions.users))
+        rank = np.empty(len(interactions), dtype=np.int64)
+        rank[by_user] = np.arange(len(interactions)) - interactions.indptr[interactions.users]
+        quota = np.rint(ratios * interactions.user_degrees())
+        return cls.by_mask(interactions, rank < quota[interactions.users])
+
+    @classmethod
+    def by_mask(cls, interactions: Interactions, shared: NDArray[np.bool_]) -> Sharing:
+        """Explicit choice: `shared[n]` says whether the n-th interaction is shared."""
+        return cls(interactions.where(shared), interactions.where(~shared))
+
+    @property
+    def everything(self) -> Interactions:
+        """Shared and private together."""
+        return self.shared | self.private
+
+    def ratio(self, user: int) -> float:
+        """The part of a user's interactions that is shared; 0 for a user without any."""
+        shared, private = len(self.shared.items_of(user)), len(self.private.items_of(user))
+        return shared / max(shared + private, 1)
+
+    def unshare(self, forget: Interactions) -> Sharing:
+        """Move `forget` from shared to private.
+
+        Raises
+        ------
+        SharingError
+            If something in `forget` is not shared, per item; nothing is applied.
+        """
+        _require(self.shared, forget, "is not shared, so it cannot be unshared")
+        taken = self.shared & forget
+        return Sharing(self.shared - forget, self.private | taken)
+
+    def erase(self, forget: Interactions) -> Sharing:
+        """Drop `forget` wherever it is.
+
+        Raises
+        ------
+        SharingError
+            If something in `forget` is in neither place, per item; nothing is applied.
+        """
+        _require(self.everything, forget, "is not held, so it cannot be erased")
+        return Sharing(self.shared - forget, self.private - forget)
+
+
+def _require(held: Interactions, forget: Interactions, complaint: str, show: int = 5) -> None:
+    missing = forget.where(~held.contains(forget))
+    if len(missing):
+        catalog = missing.catalog
+        named = ", ".join(
+            f"item {catalog.item_ids[item]} of user {catalog.user_ids[user]}"
+            for user, item in zip(missing.users[:show], missing.items[:show], strict=True)
+        )
+        more = f" and {len(missing) - show} more" if len(missing) > show else ""
+        raise SharingError(f"{named}{more} {complaint}; nothing was applied")

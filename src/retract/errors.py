@@ -1,0 +1,31 @@
+"""What can go wrong, each with a message that says what, which value, where, and what to do."""
+
+from __future__ import annotations
+
+
+class RetractError(Exception):
+    """Any error that retract raises on purpose. Its text is one clear line for a person."""
+
+
+class DataError(RetractError):
+    """The data is not what it must be: a missing column, a non-numeric rating, an empty file."""
+
+
+class UnknownIdError(DataError):
+    """A user or item id that the catalog does not hold."""
+
+
+class SharingError(RetractError):
+    """A sharing or withdrawal that cannot be: a ratio outside [0, 1], forgetting what was never shared."""
+
+
+class ConfigError(RetractError):
+    """A setting outside its range, or settings that contradict each other."""
+
+
+class FolderError(RetractError):
+    """A trained folder that is missing, damaged, of another version, or not ours."""
+
+
+class PrivacyError(RetractError):
+    """Something that would break a privacy or forgetting promise. Never downgraded to a warning."""

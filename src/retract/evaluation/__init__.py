@@ -1,0 +1,1 @@
+"""What good means: ranking metrics over all items."""

@@ -1,0 +1,26 @@
+"""The wire: broadcasts, updates, and the engines that carry them."""
+
+from retract.federation.contracts import (
+    Broadcast,
+    ClientState,
+    ClientTask,
+    Cohort,
+    Engine,
+    Reply,
+    Traffic,
+    Update,
+)
+from retract.federation.local import Clients, LocalEngine
+
+__all__ = [
+    "Broadcast",
+    "ClientState",
+    "ClientTask",
+    "Clients",
+    "Cohort",
+    "Engine",
+    "LocalEngine",
+    "Reply",
+    "Traffic",
+    "Update",
+]

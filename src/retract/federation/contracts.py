@@ -1,0 +1,165 @@
+"""The wire between a server and its clients: what goes down, what comes back, and who runs it.
+
+The law
+-------
+For any split of the users into cohorts A and B, ``task(A | B).update == task(A).update + task(B).update``, and no
+client's new state depends on who else was in its cohort. It is what lets one implementation serve both a vectorised
+simulation of thousands of users and one device that knows only itself. It holds because an update is a sum over
+clients, and because all randomness is keyed by (seed, round, user, purpose), see `retract.streams`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """What the server sends to every client of a round.
+
+    Parameters
+    ----------
+    round
+        The round's number; part of the key of every random draw.
+    tensors
+        The public tables, by name.
+    """
+
+    round: int
+    tensors: Mapping[str, Tensor]
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes that one client receives."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+@dataclass(frozen=True)
+class Update:
+    """A sum over clients, and nothing that tells them apart: it can be formed by a secure sum.
+
+    Parameters
+    ----------
+    tensors
+        Sums by name; two updates of one task have the same names and shapes.
+    clients
+        How many clients the sum is over.
+    """
+
+    tensors: Mapping[str, Tensor]
+    clients: int
+
+    def __add__(self, other: Update) -> Update:
+        tensors = {name: tensor + other.tensors[name] for name, tensor in self.tensors.items()}
+        return Update(tensors, self.clients + other.clients)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The data of some clients, side by side. Only an engine makes one, and only a client task reads it.
+
+    Parameters
+    ----------
+    users
+        The clients' user codes, int64, shape [n]; ascending, each once.
+    indptr
+        Row pointers into `items`, int64, shape [n + 1].
+    items
+        Each client's interactions, shared and private alike, int64, ascending within a client.
+    n_items
+        Items in the catalog.
+    """
+
+    users: NDArray[np.int64]
+    indptr: NDArray[np.int64]
+    items: NDArray[np.int64]
+    n_items: int
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @cached_property
+    def degrees(self) -> NDArray[np.int64]:
+        """Interactions per client, shape [n]."""
+        return np.diff(self.indptr)
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """For every interaction, the position of its client in `users`."""
+        return np.repeat(np.arange(len(self)), self.degrees)
+
+
+ClientState = Mapping[str, Tensor]
+"""What clients keep between rounds: tensors by name, one row per client of the cohort."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a client task returns.
+
+    Parameters
+    ----------
+    update
+        The cohort's sum, all that leaves the clients.
+    state
+        The clients' new state; it stays with them.
+    upload_bytes
+        The size of each client's own message, had it been sent alone, int64, shape [len(cohort)].
+    """
+
+    update: Update
+    state: ClientState
+    upload_bytes: Tensor
+
+
+class ClientTask(Protocol):
+    """Pure work beside the users' data; obeys the law above."""
+
+    def start(self, users: NDArray[np.int64], seed: int) -> ClientState:
+        """The state of clients that take part for the first time, one row per user."""
+        ...
+
+    def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
+        """One round of local work."""
+        ...
+
+
+@dataclass
+class Traffic:
+    """Bytes and messages counted per user since the engine was made, int64, shape [n_users]."""
+
+    up: Tensor
+    down: Tensor
+    updates: int = 0
+    seconds: float = field(default=0.0)
+
+    @classmethod
+    def none(cls, n_users: int) -> Traffic:
+        return cls(torch.zeros(n_users, dtype=torch.int64), torch.zeros(n_users, dtype=torch.int64))
+
+
+class Engine(Protocol):
+    """Runs client tasks where the clients are. A server holds one and learns nothing but the sums."""
+
+    traffic: Traffic
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """The user codes that can be asked, ascending."""
+        ...
+
+    def reset(self) -> None:
+        """Every client drops what it kept between rounds, so that training starts from nothing."""
+        ...
+
+    def run(self, task: ClientTask, broadcast: Broadcast, users: NDArray[np.int64], *, seed: int) -> Update:
+        """Run a task on some users' clients and return the sum of their updates."""
+        ...

@@ -1,0 +1,151 @@
+"""The local engine: all clients on this machine, run as vectorised cohorts of bounded memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retract.data import Interactions, Sharing
+from retract.errors import ConfigError
+from retract.federation.contracts import Broadcast, ClientTask, Cohort, Traffic, Update
+
+
+class Clients:
+    """The users' devices in a local run: their interactions and what they keep between rounds.
+
+    No server function takes one; a server reaches clients through an `Engine`.
+
+    Parameters
+    ----------
+    sharing
+        Every user's interactions and which of them are shared.
+    state
+        What the clients keep, tensors of one row per user of the catalog.
+    started
+        Which users have a state yet, bool, shape [n_users].
+    """
+
+    def __init__(self, sharing: Sharing, state: dict[str, Tensor] | None = None, started: Tensor | None = None) -> None:
+        self.sharing = sharing
+        self.state = {} if state is None else state
+        n_users = sharing.shared.n_users
+        self.started = torch.zeros(n_users, dtype=torch.bool) if started is None else started
+
+    @property
+    def interactions(self) -> Interactions:
+        """All that the clients hold, shared and private alike."""
+        return self.sharing.everything
+
+    def unshare(self, forget: Interactions) -> Clients:
+        """The clients after `forget` went from shared to private: they still know it, so their state stays."""
+        return Clients(self.sharing.unshare(forget), self._copy(), self.started.clone())
+
+    def erase(self, forget: Interactions) -> Clients:
+        """The clients after `forget` is gone.
+
+        A client that erased anything starts anew: its state was trained on what is gone.
+        """
+        started = self.started.clone()
+        started[torch.from_numpy(np.unique(forget.users))] = False
+        state = {name: rows * started.view(-1, *[1] * (rows.dim() - 1)) for name, rows in self.state.items()}
+        return Clients(self.sharing.erase(forget), state, started)
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: rows.clone() for name, rows in self.state.items()}
+
+
+class LocalEngine:
+    """Runs client tasks on this machine.
+
+    Parameters
+    ----------
+    clients
+        The devices to run on.
+    cohort_interactions
+        Interactions per cohort at most; bounds the memory of a round, never its result. A single user with more makes a
+        cohort alone.
+
+    Raises
+    ------
+    ConfigError
+        If `cohort_interactions` is below 1.
+    """
+
+    def __init__(self, clients: Clients, cohort_interactions: int = 2_000_000) -> None:
+        if cohort_interactions < 1:
+            raise ConfigError(f"cohort_interactions is {cohort_interactions}: a cohort holds at least 1 interaction")
+        self.clients = clients
+        self.cohort_interactions = cohort_interactions
+        self.traffic = Traffic.none(clients.interactions.n_users)
+        self._interactions = clients.interactions
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """Users with at least one interaction, ascending."""
+        return self._interactions.active_users()
+
+    def reset(self) -> None:
+        """Every client drops what it kept between rounds."""
+        self.clients.state.clear()
+        self.clients.started[:] = False
+
+    def run(self, task: ClientTask, broadcast: Broadcast, users: NDArray[np.int64], *, seed: int) -> Update:
+        """Run `task` on the clients of `users` and return the sum of their updates.
+
+        Parameters
+        ----------
+        users
+            User codes, ascending, each once.
+
+        Raises
+        ------
+        ConfigError
+            If no user is given.
+        """
+        if not len(users):
+            raise ConfigError("no client takes part in this round: at least one user must hold an interaction")
+        total: Update | None = None
+        began = time.perf_counter()
+        for cohort in self._cohorts(np.asarray(users, dtype=np.int64)):
+            at = torch.from_numpy(cohort.users)
+            reply = task(broadcast, cohort, self._state(task, at, seed), seed)
+            for name, rows in reply.state.items():
+                self.clients.state[name][at] = rows
+            self.traffic.up[at] += reply.upload_bytes
+            self.traffic.down[at] += broadcast.nbytes
+            total = reply.update if total is None else total + reply.update
+        self.traffic.updates += len(users)
+        self.traffic.seconds += time.perf_counter() - began
+        assert total is not None
+        return total
+
+    def _state(self, task: ClientTask, at: Tensor, seed: int) -> dict[str, Tensor]:
+        """The cohort's rows; clients without a state start theirs."""
+        new = at[~self.clients.started[at]]
+        if len(new):
+            for name, rows in task.start(new.numpy(), seed).items():
+                if name not in self.clients.state:
+                    empty = torch.zeros((len(self.clients.started), *rows.shape[1:]), dtype=rows.dtype)
+                    self.clients.state[name] = empty
+                self.clients.state[name][new] = rows
+            self.clients.started[new] = True
+        return {name: rows[at] for name, rows in self.clients.state.items()}
+
+    def _cohorts(self, users: NDArray[np.int64]) -> Iterator[Cohort]:
+        """Consecutive users, cut where the next one would overflow the bound."""
+        source = self._interactions
+        degrees = source.user_degrees()[users]
+        begin = 0
+        while begin < len(users):
+            load = np.cumsum(degrees[begin:])
+            end = begin + max(1, int(np.searchsorted(load, self.cohort_interactions, side="right")))
+            part = users[begin:end]
+            indptr = np.concatenate([[0], np.cumsum(degrees[begin:end])]).astype(np.int64)
+            take = np.arange(indptr[-1]) + np.repeat(source.indptr[part] - indptr[:-1], degrees[begin:end])
+            yield Cohort(part, indptr, source.items[take], source.n_items)
+            begin = end

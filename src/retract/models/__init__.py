@@ -1,0 +1,1 @@
+"""The mathematics: graphs, losses, sampling, models. No files, no network, no federation."""

@@ -1,0 +1,81 @@
+"""What a trained model can do: score, and recommend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retract.data import Interactions
+from retract.errors import ConfigError
+
+
+class Recommender(Protocol):
+    """Anything that can score all items for some users."""
+
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+        """How much each user would like each item.
+
+        Parameters
+        ----------
+        users
+            User codes, shape [n].
+        history
+            What these users did; read for them alone.
+
+        Returns
+        -------
+        Tensor
+            float32, shape [n, n_items].
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best items of some users, best first.
+
+    Parameters
+    ----------
+    items
+        Item codes, int64, shape [n_users, k].
+    scores
+        float32, shape [n_users, k]; -inf where a user has fewer than k unseen items.
+    """
+
+    items: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+def recommend(model: Recommender, users: NDArray[np.int64], history: Interactions, k: int) -> Ranking:
+    """The `k` best items of each user, those in `history` left out.
+
+    Raises
+    ------
+    ConfigError
+        If k lies outside [1, n_items].
+    """
+    if not 1 <= k <= history.n_items:
+        raise ConfigError(f"k is {k}: it must lie between 1 and the {history.n_items} items of the catalog")
+    scores = mask_seen(model.scores(users, history), users, history)
+    best = scores.topk(k, dim=1)
+    return Ranking(best.indices.numpy(), best.values.numpy())
+
+
+def mask_seen(scores: Tensor, users: NDArray[np.int64], history: Interactions) -> Tensor:
+    """A copy of `scores` (shape [len(users), n_items]) with -inf at what each user already has."""
+    seen = history.csr()[users].tocoo()
+    masked = scores.clone()
+    masked[torch.from_numpy(seen.row.astype(np.int64)), torch.from_numpy(seen.col.astype(np.int64))] = -torch.inf
+    return masked
+
+
+def standardised(scores: Tensor) -> Tensor:
+    """Scores with mean 0 and deviation 1 per user, so that different models can be mixed; constant rows become 0."""
+    centred = scores - scores.mean(dim=1, keepdim=True)
+    deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
+    return centred / deviation.clamp_min(1e-12)

@@ -1,0 +1,1 @@
+"""The systems: each a way to learn and to unlearn."""

@@ -1,0 +1,157 @@
+"""What every system is: a way to learn and to unlearn, and what it leaves behind."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from retract.data import Interactions
+from retract.federation import Clients, Engine
+from retract.models.recommender import Recommender
+
+Kind = Literal["unshare", "erase"]
+Progress = Callable[[str, int, int], None]
+"""Called as (stage, done, total) while a system works."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Say nothing."""
+
+
+class SystemConfig(BaseModel):
+    """Base of all configurations: frozen, and unknown settings are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """A request as a server sees it: only what it was given can be named to it.
+
+    Parameters
+    ----------
+    kind
+        "unshare": the server forgets it, the client keeps it. "erase": it is gone from both.
+    forget
+        The shared interactions to forget.
+    users
+        Codes of the users who ask, ascending; an erasure of private data names nobody's items, only its users.
+    request_id, time
+        The caller's UUID, and when it was received (UTC, ISO 8601).
+    """
+
+    kind: Kind
+    forget: Interactions
+    users: NDArray[np.int64]
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """All that a server keeps to make unlearning possible."""
+
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def nbytes(self) -> int:
+        """The storage overhead of being able to forget."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves on the server.
+
+    Parameters
+    ----------
+    system
+        Name of the system that made it.
+    config
+        Its configuration.
+    seed
+        The seed it was trained with.
+    model
+        The tables that the server publishes, by name.
+    memory
+        What is kept for unlearning.
+    shared
+        The interactions that the server holds.
+    log
+        One record per round or request.
+    """
+
+    system: str
+    config: SystemConfig
+    seed: int
+    model: Mapping[str, Tensor]
+    memory: Memory
+    shared: Interactions
+    log: tuple[Mapping[str, Any], ...] = ()
+
+
+class System(Protocol):
+    """A way to learn and to unlearn. `train` never continues from anything; `unlearn` leaves its input as it was."""
+
+    name: str
+    config: SystemConfig
+
+    def train(self, shared: Interactions, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
+        """Learn from what is shared and from what the clients report."""
+        ...
+
+    def unlearn(
+        self,
+        trained: Trained,
+        withdrawal: Withdrawal,
+        engine: Engine,
+        *,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Forget. `engine` reaches the clients as they are after the withdrawal."""
+        ...
+
+    def recommender(self, trained: Trained, clients: Clients) -> Recommender:
+        """What the clients compute: the published model, read with what each of them keeps."""
+        ...
+
+
+def withdraw(clients: Clients, kind: Kind, forget: Interactions, **fields: str) -> tuple[Clients, Withdrawal]:
+    """Part a user's request in two: what the clients do themselves, and what the server is told.
+
+    Parameters
+    ----------
+    forget
+        What the users withdraw. For "erase" it may hold private interactions; these never reach the server.
+    fields
+        `request_id` and `time` of the withdrawal.
+
+    Raises
+    ------
+    SharingError
+        If something is withdrawn that is not there, named per item; nothing is applied.
+    """
+    after = clients.unshare(forget) if kind == "unshare" else clients.erase(forget)
+    told = clients.sharing.shared & forget
+    return after, Withdrawal(kind, told, np.unique(forget.users), **fields)
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began

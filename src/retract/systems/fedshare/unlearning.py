@@ -1,0 +1,122 @@
+"""FedShare's contrastive unlearning: from snapshots, on the retained graph, in a few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retract import streams
+from retract.data import Interactions
+from retract.models.losses import info_nce
+from retract.systems.fedshare.config import FedShareConfig
+from retract.systems.fedshare.server import BETAS, SharedGraph
+
+
+class ContrastiveUnlearning:
+    """Removes from the server's table what the forget set R ⊆ S put there.
+
+    For every affected node (an endpoint of R or a neighbour of one) of a batch B, with Z(T; X) the global view of a
+    table T over the edges X, the loss is
+
+        InfoNCE(anchor = Z(E; S∖R),  positives = Z(E_k; S∖R) of every snapshot k,
+                negatives = Z(E_0; S) - Z(E_0; S∖R), what R induced)
+        + BPR on S∖R  +  L2  +  stay-close on the nodes that R does not touch,
+
+    where E starts from E_0, the table as trained. Contrast against snapshots is the paper's; that the negatives are the
+    *difference* R makes, the retained BPR and the stay-close term are ours.
+
+    Parameters
+    ----------
+    retained
+        S∖R.
+    forget
+        R.
+    tables
+        Q and E as trained.
+    snapshots
+        Tables kept in memory, each with "nodes".
+    config, seed
+        Settings, and the key of all draws.
+    """
+
+    def __init__(
+        self,
+        retained: Interactions,
+        forget: Interactions,
+        tables: Mapping[str, Tensor],
+        snapshots: Sequence[Mapping[str, Tensor]],
+        config: FedShareConfig,
+        seed: int,
+    ) -> None:
+        self.config, self.seed = config, seed
+        self.graph = SharedGraph(retained, config)
+        self.affected = torch.from_numpy(affected_nodes(retained, forget))
+        start = without_isolated(tables["nodes"], retained, forget)
+        self.nodes = start.clone().requires_grad_()
+        self.start = start
+        self.positives = [
+            self._view(without_isolated(snapshot["nodes"], retained, forget), self.graph)[self.affected]
+            for snapshot in snapshots
+        ]
+        induced = self._view(tables["nodes"], SharedGraph(retained | forget, config)) - self._view(start, self.graph)
+        self.induced = induced[self.affected]
+        self.adam = torch.optim.Adam([self.nodes], lr=config.unlearn_rate, betas=BETAS, eps=1e-15)
+
+    def step(self, number: int) -> None:
+        """One Adam step of E."""
+        users, items = self.graph.global_view(self.nodes)
+        loss = self.graph.ranking_loss(users, items, self.seed, number) + self.graph.penalty(self.nodes)
+        loss = loss + self.config.unlearn_contrast * self._contrast(torch.cat([users, items]), number)
+        loss = loss + self.config.stay_close * self._drift()
+        self.adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.adam.step()
+
+    def _contrast(self, view: Tensor, number: int) -> Tensor:
+        batch = self._batch(number)
+        anchors = view[self.affected[batch]]
+        losses = [
+            info_nce(anchors, positives[batch], self.induced[batch], self.config.temperature).mean()
+            for positives in self.positives
+        ]
+        return torch.stack(losses).mean()
+
+    def _batch(self, number: int) -> Tensor:
+        """A keyed batch of positions in `affected`."""
+        order = streams.bits(self.seed, number, 0, "unlearning", np.arange(len(self.affected)))
+        return torch.from_numpy(np.argsort(order)[: self.config.contrast_batch])
+
+    def _drift(self) -> Tensor:
+        """Mean squared move of the rows that R does not touch."""
+        moved = (self.nodes - self.start).square().sum(dim=1)
+        untouched = torch.ones(len(moved))
+        untouched[self.affected] = 0
+        return moved @ untouched / len(moved)
+
+    @staticmethod
+    def _view(nodes: Tensor, graph: SharedGraph) -> Tensor:
+        return torch.cat(graph.global_view(nodes))
+
+
+def affected_nodes(retained: Interactions, forget: Interactions) -> NDArray[np.int64]:
+    """Endpoints of the forget set and their neighbours in the graph as it was, node numbers ascending."""
+    n_users = forget.n_users
+    users, items = np.unique(forget.users), np.unique(forget.items)
+    before = retained | forget
+    near_users = before.users[np.isin(before.items, items)]
+    near_items = before.items[np.isin(before.users, users)]
+    nodes: NDArray[np.int64] = np.concatenate([users, near_users, items + n_users, near_items + n_users])
+    return np.unique(nodes)
+
+
+def without_isolated(nodes: Tensor, retained: Interactions, forget: Interactions) -> Tensor:
+    """A copy in which nodes that lost their last edge are zero: nothing of them is retained, so nothing may stay."""
+    gone_users = np.setdiff1d(forget.users, retained.users)
+    gone_items = np.setdiff1d(forget.items, retained.items)
+    kept = nodes.clone()
+    kept[torch.from_numpy(np.concatenate([gone_users, gone_items + forget.n_users]))] = 0
+    return kept
