@@ -49,7 +49,7 @@ format: setup ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix .
 
 bench: setup ## Measure the engine on this machine
-	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python -m benchmarks.engine
 
 constraints: ## Solve all extras together anew into constraints.txt
 	@$(check_python)

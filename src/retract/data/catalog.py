@@ -31,10 +31,12 @@ class Catalog:
 
     @property
     def n_users(self) -> int:
+        """How many users."""
         return len(self.user_ids)
 
     @property
     def n_items(self) -> int:
+        """How many items."""
         return len(self.item_ids)
 
     def same_as(self, other: Catalog) -> bool:

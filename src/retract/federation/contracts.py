@@ -143,6 +143,7 @@ class Traffic:
 
     @classmethod
     def none(cls, n_users: int) -> Traffic:
+        """Nothing counted yet."""
         return cls(torch.zeros(n_users, dtype=torch.int64), torch.zeros(n_users, dtype=torch.int64))
 
 

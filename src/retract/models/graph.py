@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from retract.data import Interactions
+from retract.models.sparse import Pattern
 
 
 class BipartiteGraph:
@@ -30,23 +30,20 @@ class BipartiteGraph:
 
     @property
     def n_nodes(self) -> int:
+        """Users and items together."""
         return self.n_users + self.n_items
 
     @cached_property
     def adjacency(self) -> Tensor:
         """Â as a sparse CSR tensor, float32, shape [n_nodes, n_nodes]; symmetric."""
-        edges = self._interactions.csr()
-        user_scale = sp.diags(_inverse_root(self._interactions.user_degrees()))
-        item_scale = sp.diags(_inverse_root(self._interactions.item_degrees()))
-        half = (user_scale @ edges @ item_scale).astype(np.float32)
-        user_block, item_block = (sp.csr_array((n, n), dtype=np.float32) for n in (self.n_users, self.n_items))
-        whole = sp.block_array([[user_block, half], [half.T, item_block]], format="csr")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(whole.indptr.astype(np.int64)),
-            torch.from_numpy(whole.indices.astype(np.int64)),
-            torch.from_numpy(whole.data),
-            size=whole.shape,
-        )
+        edges = self._interactions
+        scale = _inverse_root(edges.user_degrees())[edges.users] * _inverse_root(edges.item_degrees())[edges.items]
+        to_items = edges.csr(scale)
+        to_users = to_items.T.tocsr()
+        indptr = np.concatenate([to_items.indptr, to_users.indptr[1:] + to_items.nnz], dtype=np.int64)
+        columns = np.concatenate([to_items.indices + self.n_users, to_users.indices], dtype=np.int64)
+        values = np.concatenate([to_items.data, to_users.data], dtype=np.float32)
+        return Pattern(indptr, columns, self.n_nodes).csr(torch.from_numpy(values))
 
     def propagate(self, embeddings: Tensor, layers: int) -> Tensor:
         """The sum of all layers, Σ_{l=0..L} Â^l E; divide by L + 1 for LightGCN's mean.

@@ -41,6 +41,7 @@ class Pattern:
 
     @property
     def n_rows(self) -> int:
+        """Height of the matrix."""
         return len(self.indptr) - 1
 
     def __len__(self) -> int:
@@ -100,6 +101,8 @@ class _PairScores(torch.autograd.Function):
     def forward(ctx: Any, pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
         ctx.pattern = pattern
         ctx.save_for_backward(left, right)
+        if len(pattern) > pattern.n_rows * pattern.n_columns:  # more places than cells: PyTorch's kernel refuses
+            return (left[pattern.rows] * right[pattern.column_index]).sum(dim=1)
         scores: Tensor = torch.sparse.sampled_addmm(pattern.csr(pattern.ones), left, right.T, beta=0.0).values()
         return scores
 

@@ -154,4 +154,5 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
+        """Seconds until now."""
         return time.perf_counter() - self._began

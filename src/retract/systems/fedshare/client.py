@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,13 +30,13 @@ class LocalEpoch:
 
         n^{-a} ( Σ_{i ∈ D_u} BPR(i, negatives)  +  λ n InfoNCE(h_u, z_u) )
 
-    where z_u is its global view, the same ego graph read from the server's table Z, and the negatives of the contrast are
-    the rows of Z of its sampled negative items. It moves its own vector p_u by one Adam step and sends the gradient of Q,
-    rows of the touched items only.
+    where z_u is its global view, the same ego graph read from the server's table Z, and the negatives of the
+    contrast are the rows of Z of its sampled negative items. It moves its own vector p_u by one Adam step and sends
+    the gradient of Q, rows of the touched items only.
 
-    The terms are the paper's (local and global representations aligned by contrast); the ego graph of the client is its
-    predecessor's (CDCGNNFed, WWW 2024). Ours are the leave-one-out reading, the activity weight n^{-a}, and the items of
-    the contrast: the vectors of other users are nobody's to see, so a user is set against items instead.
+    The terms are the paper's (local and global representations aligned by contrast); the ego graph of the client is
+    its predecessor's (CDCGNNFed, WWW 2024). Ours are the leave-one-out reading, the activity weight n^{-a}, and the
+    items of the contrast: the vectors of other users are nobody's to see, so a user is set against items instead.
     """
 
     def __init__(self, config: FedShareConfig) -> None:
@@ -60,8 +62,9 @@ class LocalEpoch:
         loss = self._loss(batch, weights, vectors, items, broadcast.tensors.get("global_items"))
         item_gradient, vector_gradient = torch.autograd.grad(loss, (items, vectors))
         total = (weights * torch.from_numpy(cohort.degrees)).sum()
+        count = torch.tensor(len(cohort.items), dtype=torch.int64)
         return Reply(
-            Update({"item_gradient": item_gradient, "weight": total}, len(cohort)),
+            Update({"item_gradient": item_gradient, "weight": total, "interactions": count}, len(cohort)),
             self._step(state, vector_gradient, torch.from_numpy(cohort.degrees) * weights),
             _upload_bytes(batch, self.config.dimension),
         )
@@ -120,19 +123,20 @@ class FedShareRecommender:
 
     Parameters
     ----------
-    items
-        The federated table Q, shape [n_items, d].
-    global_items
-        The server's table Z, shape [n_items, d].
+    model
+        The published tables: "items" (Q, shape [n_items, d]), "coverage", and "global_items" (Z) where anything is
+        shared.
     clients
         The devices, for the users' own vectors.
     config
-        For the mix.
+        For the mix: the global view weighs mix * coverage^mix_exponent, for it is as good as the part of all
+        interactions that it was made from.
     """
 
-    def __init__(self, items: Tensor, global_items: Tensor | None, clients: Clients, config: FedShareConfig) -> None:
-        self.items, self.global_items, self.mix = items, global_items, config.mix
-        empty = torch.zeros(clients.sharing.shared.n_users, items.shape[1])
+    def __init__(self, model: Mapping[str, Tensor], clients: Clients, config: FedShareConfig) -> None:
+        self.items, self.global_items = model["items"], model.get("global_items")
+        self.mix = config.mix * float(model["coverage"]) ** config.mix_exponent
+        empty = torch.zeros(clients.sharing.shared.n_users, self.items.shape[1])
         self.vectors = clients.state.get("vector", empty)
 
     def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
@@ -142,7 +146,8 @@ class FedShareRecommender:
         if self.global_items is None:
             return local_scores
         seen = read_history(users, history, self.global_items)
-        return (1 - self.mix) * local_scores + self.mix * standardised(seen @ self.global_items.T)
+        global_scores = standardised(seen @ self.global_items.T)
+        return local_scores.lerp(global_scores, self.mix)
 
 
 def read_history(users: NDArray[np.int64], history: Interactions, table: Tensor) -> Tensor:

@@ -26,14 +26,17 @@ class FedShareConfig(SystemConfig):
     activity_exponent: Annotated[
         float, Field(ge=0, le=1, description="A user with n interactions weighs n^-a per interaction.")
     ] = 0.5
-    contrast: Annotated[float, Field(ge=0, description="Weight λ of the contrastive alignment.")] = 0.05
+    contrast: Annotated[float, Field(ge=0, description="Weight λ of the contrastive alignment.")] = 0.01
     temperature: Annotated[float, Field(gt=0, description="Temperature τ of the alignment's InfoNCE.")] = 0.2
     contrast_batch: Annotated[int, Field(ge=2, description="Items per InfoNCE batch on the server.")] = 1024
-    mix: Annotated[float, Field(ge=0, le=1, description="Weight of the global view in a user's scores.")] = 0.5
+    mix: Annotated[float, Field(ge=0, le=1, description="Weight of the global view when all is shared.")] = 0.65
+    mix_exponent: Annotated[
+        float, Field(gt=0, description="The weight grows with the shared part of all interactions to this power.")
+    ] = 0.75
     initial_scale: Annotated[float, Field(gt=0, description="Deviation of the initial tables.")] = 0.1
     snapshots: Annotated[int, Field(ge=1, description="Snapshots K of (Q, E) kept for unlearning.")] = 4
     unlearn_steps: Annotated[int, Field(ge=0, description="Contrastive unlearning steps on the server.")] = 8
-    unlearn_rounds: Annotated[int, Field(ge=0, description="Client rounds after the unlearning steps.")] = 3
+    unlearn_rounds: Annotated[int, Field(ge=1, description="Client rounds after the unlearning steps.")] = 3
     unlearn_rate: Annotated[float, Field(gt=0, description="Adam rate of the unlearning steps.")] = 0.02
     unlearn_contrast: Annotated[float, Field(ge=0, description="Weight of the contrastive unlearning loss.")] = 0.1
     stay_close: Annotated[float, Field(ge=0, description="Weight of the pull on nodes that R does not touch.")] = 1.0

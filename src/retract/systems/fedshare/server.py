@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from retract import streams
@@ -85,6 +86,8 @@ class Server:
         tables = tables if tables is not None else initial_tables(shared, config, seed)
         self.items = tables["items"].clone().requires_grad_()
         self.nodes = tables["nodes"].clone().requires_grad_()
+        self.coverage = 0.0
+        self._shared_degrees = shared.user_degrees()
         self.item_adam = torch.optim.Adam([self.items], lr=config.item_rate, betas=BETAS, eps=1e-15)
         self.node_adam = torch.optim.Adam([self.nodes], lr=config.server_rate, betas=BETAS, eps=1e-15)
 
@@ -105,8 +108,9 @@ class Server:
         """What the clients get: Q, and Z's items where anything is shared."""
         return Broadcast(round, public_tables(self.shared_graph, self.items.detach(), self.nodes.detach()))
 
-    def apply(self, update: Update, broadcast: Broadcast) -> None:
+    def apply(self, update: Update, broadcast: Broadcast, users: NDArray[np.int64]) -> None:
         """One Adam step of Q on the clients' mean gradient, L2, and λ InfoNCE(Q, Z_items)."""
+        self.coverage = float(self._shared_degrees[users].sum() / max(int(update.tensors["interactions"]), 1))
         gradient = update.tensors["item_gradient"] / update.tensors["weight"].clamp_min(1e-12)
         gradient = gradient + self.config.regularisation * self.items.detach() / len(self.items)
         if "global_items" in broadcast.tensors and self.config.contrast:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -91,14 +92,14 @@ class FedShare:
 
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Local and global views, mixed on the clients."""
-        return FedShareRecommender(trained.model["items"], trained.model.get("global_items"), clients, self.config)
+        return FedShareRecommender(trained.model, clients, self.config)
 
 
 def run_round(server: Server, engine: Engine, task: LocalEpoch, round: int, users: NDArray[np.int64]) -> None:
     """One round: server steps, broadcast, local epochs, aggregation."""
     server.learn_shared(round)
     broadcast = server.broadcast(round)
-    server.apply(engine.run(task, broadcast, users, seed=server.seed), broadcast)
+    server.apply(engine.run(task, broadcast, users, seed=server.seed), broadcast, users)
 
 
 def sample_clients(engine: Engine, part: float, seed: int, round: int) -> NDArray[np.int64]:
@@ -131,4 +132,5 @@ def finish(
     memory["nodes"] = server.nodes.detach().clone()
     model = dict(server.broadcast(0).tensors)
     model["items"] = model["items"].clone()
+    model["coverage"] = torch.tensor(server.coverage)
     return Trained(name, server.config, server.seed, model, Memory(memory), shared, log)
