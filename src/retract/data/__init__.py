@@ -1,8 +1,20 @@
-"""What everyone speaks: interactions, the catalog behind them, and who shares what."""
+"""What everyone speaks: interactions, the catalog behind them, who shares what, and the data sets they come from."""
 
 from retract.data.catalog import Catalog
+from retract.data.columns import Columns
+from retract.data.datasets import Dataset, from_csr, from_frame, load
 from retract.data.interactions import Interactions
 from retract.data.sharing import Sharing
 from retract.data.splits import split_per_user
 
-__all__ = ["Catalog", "Interactions", "Sharing", "split_per_user"]
+__all__ = [
+    "Catalog",
+    "Columns",
+    "Dataset",
+    "Interactions",
+    "Sharing",
+    "from_csr",
+    "from_frame",
+    "load",
+    "split_per_user",
+]

@@ -102,8 +102,15 @@ class Trained:
 class System(Protocol):
     """A way to learn and to unlearn. `train` never continues from anything; `unlearn` leaves its input as it was."""
 
-    name: str
-    config: SystemConfig
+    @property
+    def name(self) -> str:
+        """What the commands call it."""
+        ...
+
+    @property
+    def config(self) -> SystemConfig:
+        """Its settings."""
+        ...
 
     def train(self, shared: Interactions, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
         """Learn from what is shared and from what the clients report."""

@@ -39,4 +39,6 @@ class FedShareConfig(SystemConfig):
     unlearn_rounds: Annotated[int, Field(ge=1, description="Client rounds after the unlearning steps.")] = 3
     unlearn_rate: Annotated[float, Field(gt=0, description="Adam rate of the unlearning steps.")] = 0.02
     unlearn_contrast: Annotated[float, Field(ge=0, description="Weight of the contrastive unlearning loss.")] = 0.1
+    ascent: Annotated[float, Field(ge=0, description="Weight of the ascent on the forgotten edges.")] = 1.0
+    unlearn_item_rate: Annotated[float, Field(gt=0, description="Server's Adam rate for Q in unlearning.")] = 0.003
     stay_close: Annotated[float, Field(ge=0, description="Weight of the pull on nodes that R does not touch.")] = 1.0

@@ -45,8 +45,13 @@ class SharedGraph:
         final = self.graph.propagate(nodes, self.config.layers)
         return final[: self.graph.n_users], final[self.graph.n_users :]
 
-    def ranking_loss(self, users: Tensor, items: Tensor, seed: int, step: int) -> Tensor:
-        """Mean BPR over the shared edges, a user read as own node plus ego graph: z_u + |S_u|^{-1/2} Σ z_i."""
+    def ranking_loss(
+        self, users: Tensor, items: Tensor, seed: int, step: int, among: NDArray[np.bool_] | None = None
+    ) -> Tensor:
+        """Mean BPR over the shared edges, a user read as own node plus ego graph: z_u + |S_u|^{-1/2} Σ z_i.
+
+        With `among` (shape [len(shared)]), the sum over the edges where it is true, divided by the weight of all edges.
+        """
         shared = self.shared
         negatives = sample_negatives(
             np.arange(shared.n_users), shared.indptr, shared.items, shared.n_items, seed=seed, round=step
@@ -54,7 +59,8 @@ class SharedGraph:
         batch = EgoBatch(shared.indptr, shared.items, np.maximum(negatives, 0), shared.n_items)
         scores = batch.scores(users + batch.read(items), items)
         losses = bpr(scores.positive[:, None], scores.negative).mean(dim=1)
-        return losses @ self._weights / self._weights.sum().clamp_min(1e-12)
+        counted = self._weights if among is None else self._weights * torch.from_numpy(among)
+        return losses @ counted / self._weights.sum().clamp_min(1e-12)
 
     def penalty(self, nodes: Tensor) -> Tensor:
         """L2 per node, so that users and items are held alike however many there are of each."""

@@ -83,7 +83,8 @@ class FedShare:
                 unlearning.step(number)
                 progress("unlearning", number + 1, total)
             tables["nodes"] = unlearning.nodes.detach()
-        server, task = Server(retained, config, seed, tables), LocalEpoch(config)
+        quiet = config.model_copy(update={"item_rate": config.unlearn_item_rate, "server_rate": config.unlearn_rate})
+        server, task = Server(retained, quiet, seed, tables), LocalEpoch(config)
         for number in range(config.rounds, config.rounds + config.unlearn_rounds):
             run_round(server, engine, task, number, sample_clients(engine, config.participation, seed, number))
             progress("unlearning", config.unlearn_steps + number - config.rounds + 1, total)

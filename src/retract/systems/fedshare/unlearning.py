@@ -64,6 +64,10 @@ class ContrastiveUnlearning:
         ]
         induced = self._view(tables["nodes"], SharedGraph(retained | forget, config)) - self._view(start, self.graph)
         self.induced = induced[self.affected]
+        theirs = (retained | forget).of_users(np.unique(forget.users))
+        self.withdrawn = SharedGraph(theirs, config)
+        self.forgotten = forget.contains(theirs)
+        self.share = len(theirs) / len(retained)
         self.adam = torch.optim.Adam([self.nodes], lr=config.unlearn_rate, betas=BETAS, eps=1e-15)
 
     def step(self, number: int) -> None:
@@ -72,6 +76,9 @@ class ContrastiveUnlearning:
         loss = self.graph.ranking_loss(users, items, self.seed, number) + self.graph.penalty(self.nodes)
         loss = loss + self.config.unlearn_contrast * self._contrast(torch.cat([users, items]), number)
         loss = loss + self.config.stay_close * self._drift()
+        if self.config.ascent:
+            trace = self.withdrawn.ranking_loss(users, items, self.seed, number, self.forgotten)
+            loss = loss - self.config.ascent * self.share * trace
         self.adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.adam.step()

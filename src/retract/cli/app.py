@@ -1,0 +1,240 @@
+"""The commands and their options. What needs torch is imported where it is used, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+from retract import __version__
+from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
+from retract.errors import ConfigError, FolderError
+
+if TYPE_CHECKING:
+    from retract.systems.base import Kind
+
+MANIFEST = "manifest.json"
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A trained folder.", show_default=False)]
+Data = Annotated[
+    str,
+    typer.Option(metavar="FILE", help="CSV, TSV, Parquet, .inter, .dat or .data file, or movielens-small."),
+]
+User = Annotated[str, typer.Option(metavar="ID", help="The user's original id.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="Key of all random draws.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
+Items = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ID,…", help="These items; repeat it or separate by commas.", show_default=False),
+]
+Fraction = Annotated[float | None, typer.Option(metavar="F", help="A random part, in (0, 1].", show_default=False)]
+Everything = Annotated[bool, typer.Option("--all", help="Everything; so without --items and --fraction too.")]
+Column = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Its name in the header, where it is not a usual one.",
+        show_default=False,
+        rich_help_panel="Columns of the data",
+    ),
+]
+
+app = typer.Typer(
+    name="retract",
+    help="A recommender you can take your data back from.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """A recommender you can take your data back from.
+
+    Users choose what the server may hold; whatever was shared can be withdrawn later, and the model changes with it.
+    """
+    if version:
+        typer.echo(f"retract {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = Path("demo"),
+    data: Data = "movielens-small",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Tell the whole story on real data, with a report to look at."""
+    if out.exists() and not out.is_dir():
+        raise FolderError(f"{out} is a file: give a folder for the report")
+    from retract.report.demo import run_demo
+
+    with telling_what_is_left(out, "figures.json"), progress_bars() as progress:
+        summary = run_demo(out, data=data, seed=seed, progress=progress)
+    emit(summary, as_json, f"report: {summary['report']}")
+
+
+@app.command()
+def train(
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="fedshare or lightgcn.", show_default=False)],
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The trained folder to write.", show_default=False)],
+    share: Annotated[float, typer.Option(metavar="RATIO", help="The part that every user shares, in [0, 1].")] = 0.5,
+    seed: Seed = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace all that DIR holds.")] = False,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the system; repeatable.")
+    ] = None,
+    user_col: Column = None,
+    item_col: Column = None,
+    rating_col: Column = None,
+    timestamp_col: Column = None,
+    fold_col: Column = None,
+    as_json: Json = False,
+) -> None:
+    """Train SYSTEM (fedshare or lightgcn) on a data set and write a trained folder."""
+    from retract.data import Columns, load
+    from retract.systems import lifecycle
+    from retract.systems.registry import make_system
+
+    chosen = make_system(system, _settings(setting or []))
+    dataset = load(data, columns=Columns(user_col, item_col, rating_col, timestamp_col, fold_col))
+    with telling_what_is_left(out, MANIFEST), progress_bars() as progress:
+        report = lifecycle.train_folder(chosen, dataset, out, share=share, seed=seed, force=force, progress=progress)
+    for text in report.notes:
+        note(text)
+    rows = {
+        "users × items": f"{report.users:,} × {report.items:,}",
+        "interactions": f"{report.shared:,} shared, {report.private:,} private",
+        "time": f"{report.seconds:.1f} s, peak memory {report.peak_mb:,.0f} MB",
+        "kept to forget by": size(report.memory_bytes),
+        "sent": f"{size(report.bytes_up)} up, {size(report.bytes_down)} down",
+    }
+    rows |= {name: metric(value) for name, value in report.metrics.items()}
+    emit(asdict(report), as_json, facts(rows), f"\nNext: retract recommend {out} --user ID")
+
+
+@app.command()
+def recommend(
+    folder: Folder,
+    user: User,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Show the items that suit a user best and that the user has not had yet."""
+    from retract.systems import lifecycle
+
+    found = lifecycle.recommend_folder(folder, user, k)
+    rows = [[str(place), line.item, line.title, f"{line.score:.3f}"] for place, line in enumerate(found, start=1)]
+    fields = {"user": user, "items": [asdict(line) for line in found]}
+    emit(fields, as_json, grid(["", "item", "title", "score"], rows, numeric=["", "score"]))
+
+
+@app.command()
+def unshare(
+    folder: Folder,
+    user: User,
+    items: Items = None,
+    fraction: Fraction = None,
+    everything: Everything = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Ask the server to forget what a user shared; the user's own client keeps it. `unlearn` applies it."""
+    _request("unshare", folder, user, items, fraction, everything, seed, as_json)
+
+
+@app.command()
+def erase(
+    folder: Folder,
+    user: User,
+    items: Items = None,
+    fraction: Fraction = None,
+    everything: Everything = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Ask for a user's data to be gone from the server and from the client. `unlearn` applies it."""
+    _request("erase", folder, user, items, fraction, everything, seed, as_json)
+
+
+@app.command()
+def unlearn(folder: Folder, seed: Seed = 0, as_json: Json = False) -> None:
+    """Apply the pending requests: the model forgets what they name."""
+    from retract.systems import lifecycle
+
+    with telling_what_is_left(folder, MANIFEST), progress_bars() as progress:
+        report = lifecycle.apply_requests(folder, seed=seed, progress=progress)
+    if not report.requests:
+        emit(asdict(report), as_json, f"Nothing is pending in {folder}: nothing was changed.")
+        return
+    rows = [[name, metric(report.metrics_before[name]), metric(value)] for name, value in report.metrics.items()]
+    done = (
+        f"{report.requests} request(s) applied: {report.forgotten:,} interactions forgotten in {report.seconds:.2f} s."
+    )
+    emit(asdict(report), as_json, done, grid(["", "before", "after"], rows, numeric=["before", "after"]))
+
+
+@app.command()
+def status(folder: Folder, as_json: Json = False) -> None:
+    """Show what a trained folder holds and which requests wait."""
+    from retract.systems import lifecycle
+
+    found = lifecycle.status(folder)
+    rows = {
+        "system": found.system,
+        "users × items": f"{found.users:,} × {found.items:,}",
+        "interactions": f"{found.shared:,} shared, {found.private:,} private",
+        "requests": f"{found.pending} pending, {found.applied} applied",
+    }
+    waiting = [
+        [request["kind"], request["user"], str(request["count"]), request["received"]]
+        for request in found.requests
+        if request["status"] == "pending"
+    ]
+    table = [grid(["request", "user", "items", "received"], waiting, numeric=["items"])] if waiting else []
+    hint = [f"Next: retract unlearn {folder}"] if waiting else []
+    emit(asdict(found), as_json, facts(rows), *table, *hint)
+
+
+def _request(
+    kind: Kind,
+    folder: Path,
+    user: str,
+    items: list[str] | None,
+    fraction: float | None,
+    everything: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Record one request and say so."""
+    if (items is not None) + (fraction is not None) + everything > 1:
+        raise click.UsageError("give one of --items, --fraction and --all", click.get_current_context())
+    named = None if items is None else [name.strip() for text in items for name in text.split(",") if name.strip()]
+    from retract.systems import lifecycle
+
+    with telling_what_is_left(folder, MANIFEST):
+        request, pending = lifecycle.add_request(folder, kind, user, items=named, fraction=fraction, seed=seed)
+    fields = {"request": request.id, "kind": kind, "user": user, "count": request.count, "pending": pending}
+    text = f"{kind} of {request.count:,} interactions of user {user} noted ({request.id}); {pending} pending."
+    emit(fields, as_json, text, f"Next: retract unlearn {folder}")
+
+
+def _settings(given: list[str]) -> dict[str, str]:
+    """Settings from KEY=VALUE texts."""
+    pairs = [text.partition("=") for text in given]
+    for key, equals, value in pairs:
+        if not (key and equals and value):
+            raise ConfigError(f"--set takes KEY=VALUE, such as rounds=50; it got {key + equals + value!r}")
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -1,0 +1,115 @@
+"""What people and scripts see: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+Report = Callable[[str, int, int], None]
+
+
+class InterruptedRunError(Exception):
+    """Ctrl-C, with what state is left."""
+
+
+def emit(fields: Mapping[str, Any], as_json: bool, *parts: RenderableType) -> None:
+    """Print a result: one JSON object of `fields`, or the `parts` for a person."""
+    if as_json:
+        sys.stdout.write(json.dumps(fields, allow_nan=False) + "\n")
+        sys.stdout.flush()
+        return
+    console = Console(markup=False, highlight=False, emoji=False)  # titles such as "[REC]" are no markup
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def note(text: str) -> None:
+    """Tell a person something beside the result."""
+    sys.stderr.write(f"note: {text}\n")
+
+
+def facts(rows: Mapping[str, object]) -> Table:
+    """A table of names and values."""
+    table = Table(box=None, show_header=False, padding=(0, 3, 0, 0))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    return table
+
+
+def grid(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str] = ()) -> Table:
+    """A table with a header; `numeric` columns stand right."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def metric(value: float | None) -> str:
+    """A metric in four digits; a dash where there was nothing to measure."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that suits them."""
+    power = min(len(str(count)) - 1, 12) // 3
+    return f"{count / 1000**power:.3g} {('B', 'KB', 'MB', 'GB', 'TB')[power]}"
+
+
+@contextmanager
+def progress_bars() -> Iterator[Report]:
+    """Progress bars on stderr, one per stage, while it is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+@contextmanager
+def telling_what_is_left(path: Path, marker: str) -> Iterator[None]:
+    """Turn Ctrl-C into a line that says which state is left.
+
+    Parameters
+    ----------
+    path
+        The folder that is worked on.
+    marker
+        A file in it that changes whenever its state does.
+    """
+    before = _content(path / marker)
+    try:
+        yield
+    except KeyboardInterrupt:
+        after = _content(path / marker)
+        if after != before:
+            left = f"{path} was already saved and holds the new state"
+        else:
+            left = f"{path} is as it was" if path.exists() else f"{path} was not made; nothing was written"
+        raise InterruptedRunError(left) from None
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

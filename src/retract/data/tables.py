@@ -1,0 +1,210 @@
+"""From columns as they were read to checked interactions: every fault named with its value and its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from retract.data.catalog import Catalog
+from retract.data.interactions import Interactions
+from retract.errors import DataError
+
+# numpy text is as wide as its longest entry, so a single runaway field would claim gigabytes.
+_LONGEST_ID = 500
+_LONGEST_TITLE = 200
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns as they were read, not yet checked.
+
+    Parameters
+    ----------
+    source
+        What messages call the data: a path, or a name.
+    frame
+        At least one row; columns `user`, `item` and, where present, `rating`, `timestamp`, `fold`, `title`.
+    names
+        What the source itself calls these columns.
+    place
+        Where a row of the frame stands in the source: "line 7", "row 6".
+    """
+
+    source: str
+    frame: pl.DataFrame
+    names: Mapping[str, str]
+    place: Callable[[int], str]
+
+    def error(self, role: str, row: int, complaint: str) -> DataError:
+        """The error that a value deserves, with its place."""
+        return DataError(f"{self.source}, {self.place(row)}, column {self.names[role]!r}: {complaint}")
+
+    def type_error(self, role: str, wanted: str) -> DataError:
+        """The error that a whole column deserves."""
+        dtype = self.frame.schema[role]
+        return DataError(f"{self.source}: column {self.names[role]!r} holds {dtype}: {role}s must be {wanted}")
+
+
+def encode(table: Table) -> tuple[Interactions, NDArray[np.bool_] | None]:
+    """Check everything and replace ids by their codes.
+
+    Ids stand in numeric order where all are integers, else in the order of their characters, whatever the row order.
+
+    Returns
+    -------
+    interactions
+        Each pair once, the last row of equal pairs.
+    is_test
+        Shape [len(interactions)], or None without a fold column.
+
+    Raises
+    ------
+    DataError
+        On the first value that is not what it must be.
+    """
+    user_ids, users = _codes(table, "user")
+    item_ids, items = _codes(table, "item")
+    catalog = Catalog(user_ids, item_ids, _titles(table, items, item_ids))
+    interactions = Interactions.of(catalog, users, items, _ratings(table), _timestamps(table))
+    if "fold" not in table.frame.columns:
+        return interactions, None
+    in_test = _folds(table)
+    train = Interactions.of(catalog, users[~in_test], items[~in_test])
+    test = Interactions.of(catalog, users[in_test], items[in_test])
+    leaked = test & train
+    if len(leaked):
+        user, item = leaked.users[0], leaked.items[0]
+        row = int(np.flatnonzero((users == user) & (items == item) & in_test)[0])
+        more = f" ({len(leaked)} such pairs)" if len(leaked) > 1 else ""
+        raise table.error(
+            "fold",
+            row,
+            f"item {item_ids[item]} of user {user_ids[user]} is in train and in test{more}: keep it in one of them",
+        )
+    return interactions, test.contains(interactions)
+
+
+def _codes(table: Table, role: str) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """The ids as text in catalog order, and the code of every row."""
+    column = _id_column(table, role)
+    known = pl.DataFrame({"id": column.unique()}).with_columns(text=pl.col("id").cast(pl.String))
+    known = known.with_columns(number=pl.col("text").cast(pl.Int128, strict=False))
+    known = known.sort(["text"] if known["number"].has_nulls() else ["number", "text"])
+    numbers = pl.Series(np.arange(len(known)), dtype=pl.Int64)
+    codes = column.replace_strict(known["id"], numbers, return_dtype=pl.Int64)
+    return known["text"].to_numpy().astype(np.str_), codes.to_numpy()
+
+
+def _id_column(table: Table, role: str) -> pl.Series:
+    """The ids as whole numbers or as text, none missing."""
+    column = table.frame[role]
+    if column.dtype.is_float():
+        whole = column.floor() == column  # pandas turns whole numbers into floats where one is missing
+        missing = column.is_null() | column.is_nan()
+        row = _first((missing | ~whole).fill_null(True))
+        if row is not None and not missing[row]:
+            raise table.error(role, row, f"{column[row]!r} is no {role} id: ids must be text or whole numbers")
+        column = column.fill_nan(None).cast(pl.Int64, strict=False)
+    elif column.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+        column = column.cast(pl.String)
+    elif not column.dtype.is_integer():
+        raise DataError(
+            f"{table.source}: column {table.names[role]!r} holds {column.dtype}: ids must be text or whole numbers"
+        )
+    missing = column.is_null()
+    if column.dtype == pl.String:
+        missing = (column.str.strip_chars() == "").fill_null(True)
+    if (row := _first(missing)) is not None:
+        raise table.error(role, row, f"the {role} id is missing: fill it in or remove the row")
+    if column.dtype == pl.String:
+        _check_text(table, role, column)
+    return column
+
+
+def _check_text(table: Table, role: str, ids: pl.Series) -> None:
+    if (row := _first(ids.str.len_chars() > _LONGEST_ID)) is not None:
+        raise table.error(
+            role,
+            row,
+            f"a {role} id of {len(ids[row])} characters; at most {_LONGEST_ID} are allowed: look for an unclosed quote",
+        )
+    # numpy drops a NUL at the end, so two users would get one name
+    if (row := _first(ids.str.contains("\0", literal=True))) is not None:
+        raise table.error(role, row, f"the {role} id {ids[row]!r} holds a NUL character: remove it")
+
+
+def _ratings(table: Table) -> NDArray[np.float32] | None:
+    if "rating" not in table.frame.columns:
+        return None
+    column = table.frame["rating"]
+    if not _could_be_numbers(column):
+        raise table.type_error("rating", "finite numbers")
+    numbers = column.cast(pl.Float32, strict=False)
+    if (row := _first(~numbers.is_finite().fill_null(False))) is not None:
+        value = column[row]
+        said = "the rating is missing" if value is None else f"{value!r} is not a finite number"
+        raise table.error("rating", row, f"{said}: correct or remove the row")
+    return numbers.to_numpy()
+
+
+def _timestamps(table: Table) -> NDArray[np.int64] | None:
+    """Seconds since 1970, fractions rounded down."""
+    if "timestamp" not in table.frame.columns:
+        return None
+    column = table.frame["timestamp"]
+    if column.dtype in (pl.Date, pl.Datetime):
+        numbers = column.dt.epoch("s").cast(pl.Int64)
+    elif not _could_be_numbers(column):
+        raise table.type_error("timestamp", "whole numbers of seconds since 1970")
+    elif column.dtype.is_integer():
+        numbers = column.cast(pl.Int64, strict=False)
+    else:
+        numbers = column.cast(pl.Float64, strict=False).floor().cast(pl.Int64, strict=False)
+        if column.dtype == pl.String:  # a float would lose the last digits of nanoseconds
+            exact = column.cast(pl.Int64, strict=False)
+            numbers = exact.zip_with(exact.is_not_null(), numbers)
+    if (row := _first(numbers.is_null())) is not None:
+        value = column[row]
+        said = "the timestamp is missing" if value is None else f"{value!r} is not a number"
+        raise table.error("timestamp", row, f"{said}: give whole seconds since 1970")
+    return numbers.to_numpy()
+
+
+def _folds(table: Table) -> NDArray[np.bool_]:
+    """Whether each row is to test on."""
+    column = table.frame["fold"]
+    if column.dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+        raise table.type_error("fold", "'train' or 'test'")
+    text = column.cast(pl.String).str.strip_chars().str.to_lowercase()
+    if (row := _first(~text.is_in(["train", "test"]).fill_null(False))) is not None:
+        raise table.error("fold", row, f"{column[row]!r} is not a fold: write 'train' or 'test'")
+    in_test: NDArray[np.bool_] = (text == "test").to_numpy()
+    for fold, present in (("train", not in_test.all()), ("test", in_test.any())):
+        if not present:
+            where = f"{table.source}, column {table.names['fold']!r}"
+            raise DataError(f"{where}: no row is {fold!r}: mark some so, or leave the column out")
+    return in_test
+
+
+def _titles(table: Table, items: NDArray[np.int64], item_ids: NDArray[np.str_]) -> NDArray[np.str_] | None:
+    """One title per item: of several the first in the alphabet, so that row order does not matter; its id for none."""
+    if "title" not in table.frame.columns or table.frame.schema["title"] != pl.String:
+        return None
+    rows = pl.DataFrame({"item": items, "title": table.frame["title"].str.strip_chars().str.head(_LONGEST_TITLE)})
+    best = rows.filter(pl.col("title") != "").group_by("item").agg(pl.col("title").min())
+    titles = item_ids.astype(object)
+    titles[best["item"].to_numpy()] = best["title"].to_numpy()
+    return titles.astype(np.str_)
+
+
+def _could_be_numbers(column: pl.Series) -> bool:
+    return column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.String, pl.Categorical, pl.Enum, pl.Null)
+
+
+def _first(bad: pl.Series) -> int | None:
+    """The first row where `bad` is true."""
+    return int(bad.arg_true()[0]) if bad.any() else None

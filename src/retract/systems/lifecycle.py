@@ -1,0 +1,385 @@
+"""The life of a trained folder: train, recommend, ask for a withdrawal, unlearn. For commands and services alike."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retract import streams
+from retract.data import Dataset, Interactions, Sharing
+from retract.errors import DataError, SharingError
+from retract.evaluation.ranking import evaluate
+from retract.federation import Clients, LocalEngine, Traffic
+from retract.models.recommender import Recommender, recommend
+from retract.systems import folder as folders
+from retract.systems import storage
+from retract.systems.base import Kind, Progress, Stopwatch, System, Trained, no_progress, withdraw
+from retract.systems.folder import Request, TrainedFolder
+
+K = 20
+"""Length of the lists that the metrics judge."""
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What `train_folder` did. Seconds of training alone; megabytes of the process's peak; bytes of all clients."""
+
+    system: str
+    users: int
+    items: int
+    shared: int
+    private: int
+    seconds: float
+    peak_mb: float
+    metrics: Mapping[str, float | None]
+    memory_bytes: int
+    bytes_up: int
+    bytes_down: int
+    client_updates_per_second: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UnlearnReport:
+    """What `apply_requests` did: counts of requests and interactions, seconds of unlearning alone, metrics."""
+
+    requests: int
+    forgotten: int
+    seconds: float
+    metrics: Mapping[str, float | None]
+    metrics_before: Mapping[str, float | None]
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a trained folder holds: users with an interaction, items of the catalog, interactions, requests."""
+
+    system: str
+    users: int
+    items: int
+    shared: int
+    private: int
+    pending: int
+    applied: int
+    requests: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """One line of a list of recommendations, original ids."""
+
+    item: str
+    title: str
+    score: float
+
+
+def train_folder(
+    system: System,
+    dataset: Dataset,
+    out: Path,
+    *,
+    share: float,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> TrainReport:
+    """Split, share, train, evaluate, and save.
+
+    Parameters
+    ----------
+    share
+        The part of their training interactions that users share, in [0, 1].
+    force
+        Replace whatever `out` holds.
+
+    Raises
+    ------
+    FolderError
+        If `out` holds anything and `force` is not given; checked before training.
+    DataError
+        If fewer than two users have something to train on.
+    SharingError
+        If `share` lies outside [0, 1].
+    """
+    storage.require_replaceable(out, force)
+    train, test = dataset.split(seed=seed)
+    clients = Clients(Sharing.by_ratio(train, share, seed))
+    if len(train.active_users()) < 2:
+        raise DataError(
+            f"{dataset.name} has {len(train.active_users())} users with something to train on: at least 2 are needed"
+        )
+    engine, watch = LocalEngine(clients), Stopwatch()
+    trained = system.train(clients.sharing.shared, engine, seed=seed, progress=progress)
+    seconds = watch.seconds
+    metrics = measure(system.recommender(trained, clients), train, test)
+    folders.save(out, trained, clients, test, force=force)
+    notes = (*dataset.notes, *training_notes(train))
+    return _train_report(trained, clients.sharing, engine.traffic, seconds, metrics, notes)
+
+
+def training_notes(train: Interactions) -> tuple[str, ...]:
+    """What is allowed but limits what can be learnt."""
+    untouched = int((train.item_degrees() == 0).sum())
+    if not untouched:
+        return ()
+    return (f"{untouched:,} of the {train.n_items:,} items are touched by nobody in the training part: they are kept",)
+
+
+def recommend_folder(path: Path, user: str, k: int = 10) -> list[Recommended]:
+    """The `k` best items that a user has not had yet; fewer where fewer are left.
+
+    Raises
+    ------
+    UnknownIdError
+        If there is no such user; the message names the nearest known ids.
+    ConfigError
+        If k lies outside [1, number of items].
+    DataError
+        If the user holds no interaction.
+    """
+    held = folders.load(path)
+    code, catalog = held.catalog.user(user), held.catalog
+    history = held.clients.interactions
+    best = recommend(held.recommender(), np.array([code]), history, k)
+    if not len(history.items_of(code)):
+        raise DataError(f"user {user!r} holds no interaction in {path}: there is nothing to recommend from")
+    pairs = zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True)
+    return [
+        Recommended(str(catalog.item_ids[item]), catalog.title(item), score)
+        for item, score in pairs
+        if np.isfinite(score)
+    ]
+
+
+def add_request(
+    path: Path,
+    kind: Kind,
+    user: str,
+    *,
+    items: Sequence[str] | None = None,
+    fraction: float | None = None,
+    seed: int = 0,
+) -> tuple[Request, int]:
+    """Record what a user wants withdrawn, until `apply_requests`.
+
+    Parameters
+    ----------
+    items
+        Original item ids. Without them and without `fraction`: everything.
+    fraction
+        A random part, in (0, 1], of what the user shares ("unshare") or of all that is held ("erase"), at least one.
+    seed
+        Key of the random part.
+
+    Returns
+    -------
+    request, pending
+        The request, and how many are pending now.
+
+    Raises
+    ------
+    UnknownIdError
+        If the user or an item is unknown; the message names the nearest known ids.
+    SharingError
+        If an item is not there to be withdrawn or is so already, named per item; nothing is recorded.
+    """
+    if fraction is not None and not 0 < fraction <= 1:
+        raise SharingError(f"fraction {fraction:g} lies outside (0, 1]")
+
+    return folders.append_request(path, lambda held: _choose(held, kind, user, items, fraction, seed))
+
+
+def apply_requests(path: Path, *, seed: int = 0, progress: Progress = no_progress) -> UnlearnReport:
+    """Unlearn what the pending requests name, all erasures as one withdrawal and then all unsharings as another.
+
+    Requests that arrive meanwhile stay pending.
+
+    Raises
+    ------
+    DataError
+        If the erasures would leave nobody with an interaction.
+    FolderError
+        If the folder is damaged, or was replaced meanwhile; nothing is applied.
+    """
+    before = folders.load(path)
+    if not before.pending:
+        metrics = measure(before.recommender(), before.clients.interactions, before.test)
+        return UnlearnReport(0, 0, 0.0, metrics, metrics, before.trained.memory.nbytes)
+    erase = _asked(before, "erase")
+    unshare = _asked(before, "unshare") - erase
+    if not len(before.clients.interactions - erase):
+        raise DataError(f"these erasures leave nobody with an interaction: nothing was applied; delete {path} instead")
+    watch = Stopwatch()
+    # Erasures first: nothing is learnt once more from what is about to be erased.
+    erased, erasure_id = _forget(before, "erase", erase, seed, progress)
+    after, unsharing_id = _forget(erased, "unshare", unshare, seed, progress)
+    seconds = watch.seconds
+    metrics_before = measure(before.recommender(), before.clients.interactions, after.test)
+    metrics = measure(after.recommender(), after.clients.interactions, after.test)
+    withdrawals = {"erase": erasure_id, "unshare": unsharing_id}
+    applied, now = {request.id for request in before.pending}, _now()
+    folders.replace_state(path, before, after, lambda r: r.settled(now, withdrawals[r.kind]) if r.id in applied else r)
+    forgotten, memory = len(erase) + len(unshare), after.trained.memory.nbytes
+    return UnlearnReport(len(applied), forgotten, round(seconds, 3), metrics, metrics_before, memory)
+
+
+def status(path: Path) -> Status:
+    """What a trained folder holds. Errors as in `folder.load`."""
+    held = folders.load(path)
+    sharing = held.clients.sharing
+    return Status(
+        system=held.trained.system,
+        users=len(held.clients.interactions.active_users()),
+        items=held.catalog.n_items,
+        shared=len(sharing.shared),
+        private=len(sharing.private),
+        pending=len(held.pending),
+        applied=len(held.requests) - len(held.pending),
+        requests=tuple(_public(request) for request in held.requests),
+    )
+
+
+def _train_report(
+    trained: Trained,
+    sharing: Sharing,
+    traffic: Traffic,
+    seconds: float,
+    metrics: Mapping[str, float | None],
+    notes: tuple[str, ...],
+) -> TrainReport:
+    return TrainReport(
+        system=trained.system,
+        users=len(sharing.everything.active_users()),
+        items=trained.shared.n_items,
+        shared=len(sharing.shared),
+        private=len(sharing.private),
+        seconds=round(seconds, 3),
+        peak_mb=round(_peak_bytes() / 2**20, 1),
+        metrics=metrics,
+        memory_bytes=trained.memory.nbytes,
+        bytes_up=int(traffic.up.sum()),
+        bytes_down=int(traffic.down.sum()),
+        client_updates_per_second=round(traffic.updates / traffic.seconds, 1) if traffic.seconds else 0.0,
+        notes=notes,
+    )
+
+
+def measure(model: Recommender, history: Interactions, test: Interactions) -> dict[str, float | None]:
+    """Mean Recall@20 and NDCG@20 over the tested users; None where nobody is tested.
+
+    A catalog of fewer than 20 items gives the same figures: no list can be longer than the catalog.
+    """
+    found = evaluate(model, history, test, k=K)
+    columns = ((f"recall@{K}", found.recall), (f"ndcg@{K}", found.ndcg))
+    return {name: round(float(values.mean()), 6) if len(values) else None for name, values in columns}
+
+
+def _forget(
+    held: TrainedFolder, kind: Kind, forget: Interactions, seed: int, progress: Progress
+) -> tuple[TrainedFolder, str]:
+    """Both halves after one withdrawal, and the withdrawal's id."""
+    learnt = forget & held.clients.interactions  # the rest was held out for testing: no model knows it
+    clients, withdrawal = withdraw(held.clients, kind, learnt)
+    trained, test = held.trained, held.test
+    if len(learnt):
+        trained = held.system.unlearn(trained, withdrawal, LocalEngine(clients), seed=seed, progress=progress)
+    if kind == "erase":
+        gone = np.setdiff1d(forget.users, clients.interactions.users)
+        test = test - forget
+        test = test.where(~np.isin(test.users, gone))
+    return replace(held, trained=trained, clients=clients, test=test), withdrawal.request_id
+
+
+def _asked(held: TrainedFolder, kind: Kind) -> Interactions:
+    """All that the pending requests of a kind name."""
+    catalog = held.catalog
+    requests = [request for request in held.pending if request.kind == kind]
+    users = [catalog.user(request.user) for request in requests for _ in request.items]
+    items = [catalog.item(name) for request in requests for name in request.items]
+    return Interactions.of(catalog, np.array(users, dtype=np.int64), np.array(items, dtype=np.int64))
+
+
+def _withdrawable(held: TrainedFolder, kind: Kind) -> Sharing:
+    """What can be asked for: an erasure also covers what is held out for testing."""
+    sharing = held.clients.sharing
+    return sharing if kind == "unshare" else Sharing(sharing.shared, sharing.private | held.test)
+
+
+def _choose(
+    held: TrainedFolder, kind: Kind, user: str, items: Sequence[str] | None, fraction: float | None, seed: int
+) -> Request:
+    """The request that this asks for, checked against what the folder holds."""
+    code = held.catalog.user(user)
+    pending = _pending_items(held, kind, code)
+    if items is not None:
+        chosen = np.unique(held.catalog.items(items))
+        _require_withdrawable(held, kind, code, chosen, pending)
+    else:
+        chosen = _part(_own_items(held, kind, code), pending, fraction, seed, code)
+    if not len(chosen):
+        raise SharingError(f"user {user!r} has nothing left to {kind}; nothing was recorded")
+    names = tuple(held.catalog.item_ids[chosen].tolist())
+    return Request(str(uuid.uuid4()), kind, user, len(names), names, _now())
+
+
+def _own_items(held: TrainedFolder, kind: Kind, code: int) -> NDArray[np.int64]:
+    within = _withdrawable(held, kind)
+    return (within.shared if kind == "unshare" else within.everything).items_of(code)
+
+
+def _pending_items(held: TrainedFolder, kind: Kind, code: int) -> NDArray[np.int64]:
+    """The items of a user that need not be asked for again: an erasure covers an unsharing, not the other way round."""
+    covering = {"erase"} if kind == "erase" else {"erase", "unshare"}
+    name = str(held.catalog.user_ids[code])
+    asked = [request.items for request in held.pending if request.user == name and request.kind in covering]
+    return held.catalog.items(item for items in asked for item in items)
+
+
+def _require_withdrawable(
+    held: TrainedFolder, kind: Kind, code: int, chosen: NDArray[np.int64], pending: NDArray[np.int64]
+) -> None:
+    forget = Interactions.of(held.catalog, np.full(len(chosen), code), chosen)
+    within = _withdrawable(held, kind)
+    _ = within.unshare(forget) if kind == "unshare" else within.erase(forget)
+    again = held.catalog.item_ids[np.intersect1d(chosen, pending)]
+    if len(again):
+        raise SharingError(
+            f"already pending for user {held.catalog.user_ids[code]}: item {', '.join(again)}; nothing was recorded"
+        )
+
+
+def _part(
+    own: NDArray[np.int64], pending: NDArray[np.int64], fraction: float | None, seed: int, code: int
+) -> NDArray[np.int64]:
+    """A keyed random part of `own`, of those not pending; all of them where no fraction is given."""
+    free = np.setdiff1d(own, pending)
+    if fraction is None:
+        return free
+    order = np.argsort(streams.bits(seed, 0, code, "withdrawal", free))
+    return np.sort(free[order[: max(1, round(fraction * len(own)))]])
+
+
+def _public(request: Request) -> dict[str, Any]:
+    """A request without its items: what they are is the user's business."""
+    fields = {key: value for key, value in asdict(request).items() if key != "items"}
+    return {**fields, "status": "pending" if request.pending else "applied"}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process held; Linux counts kilobytes, macOS bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
