@@ -15,7 +15,7 @@ def client_loss(own, drawn, vector, table, global_table, config: FedShareConfig)
     if n == 0 or n == len(table):
         return vector.sum() * 0
     user = vector + table[own].sum(dim=0) / n**0.5
-    positive = torch.stack([(user - table[item] / n**0.5) @ table[item] for item in own])
+    positive = ((user - table[own] / n**0.5) * table[own]).sum(dim=1)
     negative = table[drawn] @ user
     loss = softplus(negative - positive[:, None]).mean(dim=1).sum()
     if global_table is not None and config.contrast:

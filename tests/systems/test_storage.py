@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -95,11 +95,10 @@ def _add_one(folder: Path) -> None:
             swap_in(folder, "test", {"count": str(value + 1).encode()}, keep=manifest)
 
 
-def test_processes_that_change_a_folder_at_once_wait_for_each_other(tmp_path: Path) -> None:
+def test_those_who_change_a_folder_at_once_wait_for_each_other(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     write(folder, {"count": b"0"})
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_add_one, args=(folder,)) for _ in range(2)]
+    workers = [threading.Thread(target=_add_one, args=(folder,)) for _ in range(2)]  # each opens the lock on its own
     for worker in workers:
         worker.start()
     for worker in workers:
