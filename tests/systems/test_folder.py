@@ -125,7 +125,7 @@ def test_another_version_is_named_with_the_one_that_is_read(folder: Path) -> Non
 
 
 def test_a_folder_of_somebody_else_is_no_trained_folder(tmp_path: Path) -> None:
-    with pytest.raises(FolderError, match="is not a retract folder: it has no manifest.json"):
+    with pytest.raises(FolderError, match=r"is not a retract folder: it has no manifest\.json"):
         load(tmp_path)
     assert not list(tmp_path.parent.glob(f".{tmp_path.name}.retract-*"))
 

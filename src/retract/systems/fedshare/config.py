@@ -35,10 +35,10 @@ class FedShareConfig(SystemConfig):
     ] = 0.75
     initial_scale: Annotated[float, Field(gt=0, description="Deviation of the initial tables.")] = 0.1
     snapshots: Annotated[int, Field(ge=1, description="Snapshots K of (Q, E) kept for unlearning.")] = 4
-    unlearn_steps: Annotated[int, Field(ge=0, description="Contrastive unlearning steps on the server.")] = 8
+    unlearn_steps: Annotated[int, Field(ge=0, description="Contrastive unlearning steps on the server.")] = 12
     unlearn_rounds: Annotated[int, Field(ge=1, description="Client rounds after the unlearning steps.")] = 3
-    unlearn_rate: Annotated[float, Field(gt=0, description="Adam rate of the unlearning steps.")] = 0.02
-    unlearn_contrast: Annotated[float, Field(ge=0, description="Weight of the contrastive unlearning loss.")] = 0.1
-    ascent: Annotated[float, Field(ge=0, description="Weight of the ascent on the forgotten edges.")] = 1.0
+    unlearn_rate: Annotated[float, Field(gt=0, description="Adam rate of the unlearning steps.")] = 0.01
+    unlearn_contrast: Annotated[float, Field(ge=0, description="Weight of the contrastive unlearning loss.")] = 0.3
+    ascent: Annotated[float, Field(ge=0, description="Weight of the ascent on the forgotten edges.")] = 5.0
     unlearn_item_rate: Annotated[float, Field(gt=0, description="Server's Adam rate for Q in unlearning.")] = 0.003
     stay_close: Annotated[float, Field(ge=0, description="Weight of the pull on nodes that R does not touch.")] = 1.0

@@ -1,0 +1,142 @@
+"""FedShare on ML-1M's fold: accuracy by sharing ratio, who gains, and unlearning against the oracle.
+
+    .venv/bin/python -m benchmarks.fedshare --seeds 0,1,2
+
+Every run is one JSON line in --out, printed as it is measured; a second call skips what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from retract.data import Interactions, Sharing, load
+from retract.evaluation.ranking import PerUser, evaluate, percentile_ranks
+from retract.federation import Clients, LocalEngine
+from retract.systems.base import Stopwatch, Trained, withdraw
+from retract.systems.baselines import LightGCN, Naive, Retrain
+from retract.systems.fedshare import FedShare
+
+RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+class Bench:
+    """One seed's runs on one data set."""
+
+    def __init__(self, train: Interactions, test: Interactions, seed: int) -> None:
+        self.train, self.test, self.seed, self.system = train, test, seed, FedShare()
+
+    def fit(self, ratio: Any, system: Any = None) -> tuple[Trained, Clients, PerUser, dict[str, Any]]:
+        """Train at a ratio; also the figures."""
+        system = system or self.system
+        clients = Clients(Sharing.by_ratio(self.train, ratio, seed=self.seed))
+        engine, watch = LocalEngine(clients), Stopwatch()
+        trained = system.train(clients.sharing.shared, engine, seed=self.seed)
+        seconds = watch.seconds
+        figures = evaluate(system.recommender(trained, clients), self.train, self.test)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return trained, clients, figures, {**figures.mean(), "seconds": round(seconds, 1), "peak_mb": round(peak)}
+
+    def sharing(self, ratio: float) -> dict[str, Any]:
+        """Accuracy and cost at one ratio."""
+        return self.fit(ratio)[3]
+
+    def central(self) -> dict[str, Any]:
+        """Centralised LightGCN on everything."""
+        return self.fit(1.0, LightGCN())[3]
+
+    def halves(self) -> dict[str, Any]:
+        """A random half shares all: what sharers and others gain over nobody sharing."""
+        sharers = np.random.default_rng(self.seed).permutation(self.train.n_users)[: self.train.n_users // 2]
+        ratios = np.zeros(self.train.n_users)
+        ratios[sharers] = 1
+        nobody, some = self.fit(0.0)[2], self.fit(ratios)[2]
+        others = np.flatnonzero(ratios == 0)
+        return {
+            f"{who}_gain_{name}": some.mean(users)[name] - nobody.mean(users)[name]
+            for who, users in (("sharers", sharers), ("others", others))
+            for name in ("recall@20", "ndcg@20")
+        }
+
+    def unlearning(self) -> dict[str, Any]:
+        """10 % of the users unshare all they shared; ratio 0.5 before."""
+        trained, clients, _, cost = self.fit(0.5)
+        users = np.random.default_rng(self.seed).permutation(self.train.active_users())[: self.train.n_users // 10]
+        forget = clients.sharing.shared.of_users(users)
+        out: dict[str, Any] = {"users": len(users), "forgotten": len(forget), "train_seconds": cost["seconds"]}
+        out |= self._figures("before", trained, clients, forget)
+        for name, method in (("naive", Naive(self.system)), ("oracle", Retrain(self.system)), ("after", self.system)):
+            after, withdrawal = withdraw(clients, "unshare", forget)
+            engine, watch = LocalEngine(after), Stopwatch()
+            result = method.unlearn(trained, withdrawal, engine, seed=self.seed)
+            out[f"seconds_{name}"] = round(watch.seconds, 2)
+            out[f"bytes_{name}"] = int(engine.traffic.up.sum() + engine.traffic.down.sum())
+            out |= self._figures(name, result, after, forget)
+            if name == "oracle":
+                out["fru_log_bytes"] = int(engine.traffic.up.sum())
+        out["memory_bytes"] = trained.memory.nbytes
+        gap = out["rank_oracle"] - out["rank_before"]
+        out["gap"], out["closed"] = gap, (out["rank_after"] - out["rank_before"]) / gap
+        out["recall_ratio"] = out["recall@20_after"] / out["recall@20_oracle"]
+        out["speedup"] = out["seconds_oracle"] / out["seconds_after"]
+        out["memory_of_fru"] = out["memory_bytes"] / out["fru_log_bytes"]
+        return out
+
+    def _figures(self, name: str, trained: Trained, clients: Clients, forget: Interactions) -> dict[str, float]:
+        model = self.system.recommender(trained, clients)
+        found = evaluate(model, self.train, self.test).mean()
+        rank = float(percentile_ranks(model, self.train, forget).mean())
+        return {f"{key}_{name}": value for key, value in {**found, "rank": rank}.items()}
+
+
+def main() -> None:
+    """Run what is missing and print the means."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--only", default="unlearning,halves,central," + ",".join(f"share{r:g}" for r in RATIOS))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/fedshare-ml-1m.jsonl"))
+    options = parser.parse_args()
+    folder = Path(os.environ.get("RETRACT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    train, test = load(folder / "ml-1m.parquet").split()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    for seed in (int(part) for part in options.seeds.split(",")):
+        bench = Bench(train, test, seed)
+        runs: dict[str, Callable[[], dict[str, Any]]] = {
+            "unlearning": bench.unlearning,
+            "halves": bench.halves,
+            "central": bench.central,
+            **{f"share{ratio:g}": lambda ratio=ratio, bench=bench: bench.sharing(ratio) for ratio in RATIOS},  # type: ignore[misc]
+        }
+        for name in options.only.split(","):
+            if any(row["run"] == name and row["seed"] == seed for row in done):
+                continue
+            row = {"run": name, "seed": seed, "threads": torch.get_num_threads(), **runs[name]()}
+            done.append(row)
+            with options.out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
+    summarise(done)
+
+
+def summarise(rows: list[dict[str, Any]]) -> None:
+    """Print mean ± deviation over the seeds of every figure."""
+    for name in dict.fromkeys(row["run"] for row in rows):
+        same = [row for row in rows if row["run"] == name]
+        print(f"\n{name} ({len(same)} seeds)")
+        for key in same[0]:
+            if key not in ("run", "seed", "threads"):
+                values = np.array([row[key] for row in same], dtype=float)
+                print(f"  {key:24s} {values.mean():.6g} ± {values.std(ddof=1) if len(values) > 1 else 0:.2g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from retract.data import Catalog, Dataset, Interactions
+from retract.errors import ConfigError, DataError, FolderError, SharingError, UnknownIdError
+from retract.systems.folder import TrainedFolder, load
+from retract.systems.lifecycle import (
+    add_request,
+    apply_requests,
+    measure,
+    recommend_folder,
+    status,
+    train_folder,
+)
+from retract.systems.registry import make_system
+from tests.systems.folders import make_folder, pairs_on_disk, tiny_dataset, tiny_system
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("made") / "run")
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def items(held: TrainedFolder, where: str, user: str) -> set[str]:
+    parts = {"shared": held.clients.sharing.shared, "private": held.clients.sharing.private, "test": held.test}
+    return set(held.catalog.item_ids[parts[where].items_of(held.catalog.user(user))].tolist())
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_of_training_tells_what_the_folder_holds(tmp_path: Path) -> None:
+    report = train_folder(tiny_system(), tiny_dataset(), tmp_path / "run", share=0.5)
+    held = load(tmp_path / "run")
+    assert (report.system, report.users, report.items) == ("fedshare", 12, 15)
+    assert report.shared == len(held.trained.shared)
+    assert report.shared + report.private + len(held.test) == 60
+    assert report.metrics == measure(held.recommender(), held.clients.interactions, held.test)
+    assert report.memory_bytes == held.trained.memory.nbytes
+    assert min(report.bytes_up, report.bytes_down, report.client_updates_per_second, report.seconds) > 0
+    assert 50 < report.peak_mb < 20_000
+
+
+def test_two_trainings_with_one_seed_are_equal_and_with_another_are_not(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train_folder(tiny_system(), tiny_dataset(), tmp_path / name, share=0.5, seed=seed)
+    a, b, c = (load(tmp_path / name).trained.model["items"] for name in "abc")
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_items_that_nobody_touches_in_training_are_kept_and_reported(tmp_path: Path) -> None:
+    catalog = Catalog(np.array(["a", "b"]), np.array([f"i{n}" for n in range(6)]))
+    data = Dataset("gaps", Interactions.of(catalog, [0, 0, 1, 1], [0, 1, 1, 2]), np.array([0, 0, 0, 1], bool), ())
+    report = train_folder(tiny_system(), data, tmp_path / "run", share=0.5)
+    assert report.notes == ("4 of the 6 items are touched by nobody in the training part: they are kept",)
+    assert load(tmp_path / "run").catalog.n_items == 6
+
+
+def test_a_data_set_with_one_user_is_refused(tmp_path: Path) -> None:
+    catalog = Catalog(np.array(["a"]), np.array(["x", "y", "z"]))
+    data = Dataset("lonely", Interactions.of(catalog, [0, 0, 0], [0, 1, 2]), None, ())
+    with pytest.raises(DataError, match="lonely has 1 users with something to train on: at least 2"):
+        train_folder(tiny_system(), data, tmp_path / "run", share=0.5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_target_that_cannot_be_used_is_refused_before_training(folder: Path) -> None:
+    system = tiny_system()
+    system.train = None  # type: ignore[method-assign, assignment] # it would fail were it called
+    with pytest.raises(FolderError, match="--force"):
+        train_folder(system, tiny_dataset(), folder, share=0.5)
+
+
+def test_a_centralised_system_lives_the_same_life(tmp_path: Path) -> None:
+    report = train_folder(make_system("lightgcn", {"steps": "3"}), tiny_dataset(), tmp_path / "run", share=1.0)
+    assert (report.memory_bytes, report.bytes_up, report.client_updates_per_second) == (0, 0, 0.0)
+    add_request(tmp_path / "run", "unshare", "u1")
+    apply_requests(tmp_path / "run")
+    assert items(load(tmp_path / "run"), "shared", "u1") == set()
+
+
+# --- recommending -----------------------------------------------------------------------------------------------------
+
+
+def test_recommendations_are_the_best_of_what_the_user_has_not_had(folder: Path) -> None:
+    held, found = load(folder), recommend_folder(folder, "u3", 10)
+    had = items(held, "shared", "u3") | items(held, "private", "u3")
+    assert len(found) == 10
+    assert not had & {line.item for line in found}
+    assert [line.score for line in found] == sorted((line.score for line in found), reverse=True)
+    assert all(line.title == f"Film {line.item[1:]}" for line in found)
+
+
+def test_a_list_ends_where_nothing_unseen_is_left(folder: Path) -> None:
+    held = load(folder)
+    left = 15 - len(items(held, "shared", "u3") | items(held, "private", "u3"))
+    assert len(recommend_folder(folder, "u3", 15)) == left
+
+
+@pytest.mark.parametrize("k", [0, -1, 16])
+def test_a_list_of_impossible_length_is_refused(folder: Path, k: int) -> None:
+    with pytest.raises(ConfigError, match=rf"k is {k}: it must lie between 1 and the 15 items"):
+        recommend_folder(folder, "u3", k)
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_waits_in_the_folder_and_changes_nothing_else(folder: Path) -> None:
+    before = load(folder)
+    request, pending = add_request(folder, "unshare", "u1")
+    after = load(folder)
+    assert pending == 1
+    assert after.requests == (request,)
+    assert set(request.items) == items(before, "shared", "u1")
+    assert request.count == len(request.items)
+    assert after.trained.shared == before.trained.shared
+    assert (status(folder).pending, status(folder).applied) == (1, 0)
+    assert "items" not in status(folder).requests[0]
+
+
+def test_all_means_the_shared_to_unshare_and_everything_to_erase(folder: Path) -> None:
+    held = load(folder)
+    assert set(add_request(folder, "unshare", "u1")[0].items) == items(held, "shared", "u1")
+    erased = set(add_request(folder, "erase", "u2")[0].items)
+    assert erased == items(held, "shared", "u2") | items(held, "private", "u2") | items(held, "test", "u2")
+
+
+def test_a_fraction_is_a_part_that_the_seed_alone_decides(made: Path, tmp_path: Path) -> None:
+    chosen = {}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        chosen[name] = add_request(Path(shutil.copytree(made, tmp_path / name)), "erase", "u1", fraction=0.4, seed=seed)
+    a, b, c = (set(request.items) for request, _ in chosen.values())
+    assert len(a) == 2  # of five
+    assert a == b != c
+
+
+def test_a_second_fraction_takes_of_what_is_not_pending(folder: Path) -> None:
+    first, _ = add_request(folder, "erase", "u1", fraction=0.6)
+    second, pending = add_request(folder, "erase", "u1", fraction=0.6)
+    assert not set(first.items) & set(second.items)
+    assert (len(first.items), len(second.items), pending) == (3, 2, 2)
+    with pytest.raises(SharingError, match="user 'u1' has nothing left to erase; nothing was recorded"):
+        add_request(folder, "erase", "u1", fraction=0.6)
+
+
+def test_a_small_fraction_is_at_least_one_item(folder: Path) -> None:
+    assert add_request(folder, "unshare", "u1", fraction=0.001)[0].count == 1
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5, float("nan")])
+def test_a_fraction_outside_its_range_is_refused(folder: Path, fraction: float) -> None:
+    with pytest.raises(SharingError, match=r"fraction .* lies outside \(0, 1\]"):
+        add_request(folder, "unshare", "u1", fraction=fraction)
+
+
+def test_what_was_never_shared_is_named_per_item_and_nothing_is_recorded(folder: Path) -> None:
+    held = load(folder)
+    mine, private = min(items(held, "shared", "u1")), min(items(held, "private", "u1"))
+    with pytest.raises(SharingError, match=rf"^item {private} of user u1 is not shared"):
+        add_request(folder, "unshare", "u1", items=[mine, private])
+    assert status(folder).pending == 0
+
+
+def test_what_is_not_held_cannot_be_erased(folder: Path) -> None:
+    held = load(folder)
+    own = items(held, "shared", "u1") | items(held, "private", "u1") | items(held, "test", "u1")
+    other = min(set(held.catalog.item_ids.tolist()) - own)
+    with pytest.raises(SharingError, match=rf"item {other} of user u1 is not held"):
+        add_request(folder, "erase", "u1", items=[other])
+
+
+def test_an_item_that_is_pending_cannot_be_asked_for_again(folder: Path) -> None:
+    item = min(items(load(folder), "shared", "u1"))
+    add_request(folder, "unshare", "u1", items=[item])
+    with pytest.raises(SharingError, match=f"already pending for user u1: item {item}; nothing was recorded"):
+        add_request(folder, "unshare", "u1", items=[item])
+    add_request(folder, "erase", "u1", items=[item])  # more than was asked before
+    with pytest.raises(SharingError, match="already pending"):
+        add_request(folder, "erase", "u1", items=[item])
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "message"),
+    [
+        ("u99", None, r"unknown user 'u99'; nearest known ids: u9"),
+        ("u1", ["i99"], r"unknown item 'i99'; nearest known ids: i9"),
+    ],
+)
+def test_unknown_ids_are_answered_with_the_nearest(
+    folder: Path, user: str, item: list[str] | None, message: str
+) -> None:
+    with pytest.raises(UnknownIdError, match=message):
+        add_request(folder, "erase", user, items=item)
+
+
+# --- unlearning -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_unshared_is_private_afterwards_and_the_model_has_changed(folder: Path) -> None:
+    before = load(folder)
+    asked = set(add_request(folder, "unshare", "u1")[0].items)
+    report = apply_requests(folder)
+    after = load(folder)
+    assert (report.requests, report.forgotten) == (1, len(asked))
+    assert items(after, "shared", "u1") == set()
+    assert items(after, "private", "u1") == items(before, "private", "u1") | asked
+    assert after.clients.interactions == before.clients.interactions
+    assert after.test == before.test
+    assert not torch.equal(after.trained.model["items"], before.trained.model["items"])
+    assert report.metrics == measure(after.recommender(), after.clients.interactions, after.test)
+    assert report.metrics_before == measure(before.recommender(), before.clients.interactions, after.test)
+    assert report.memory_bytes == after.trained.memory.nbytes
+
+
+def test_what_is_erased_is_in_no_file(folder: Path) -> None:
+    held = load(folder)
+    user = held.catalog.user("u2")
+    assert len({pair for pair in pairs_on_disk(folder) if pair[0] == user}) == 5
+    names = set(add_request(folder, "erase", "u2")[0].items)
+    report = apply_requests(folder)
+    assert report.forgotten == 5
+    assert not {pair for pair in pairs_on_disk(folder) if pair[0] == user}
+    for name in ("requests.jsonl", "server/log.jsonl", "server/config.json", "manifest.json"):
+        text = (folder / name).read_text()
+        assert not [item for item in names if f'"{item}"' in text], name
+    after = load(folder)
+    assert not after.clients.started[user] or not after.clients.state["vector"][user].any()
+    assert status(folder).users == 11
+    with pytest.raises(DataError, match="holds no interaction"):
+        recommend_folder(folder, "u2")
+
+
+def test_an_erasure_of_some_items_leaves_the_others_where_they_were(folder: Path) -> None:
+    before = load(folder)
+    shared, private, held_out = (min(items(before, where, "u2")) for where in ("shared", "private", "test"))
+    add_request(folder, "erase", "u2", items=[shared, private, held_out])
+    apply_requests(folder)
+    after = load(folder)
+    for where, item in (("shared", shared), ("private", private), ("test", held_out)):
+        assert items(after, where, "u2") == items(before, where, "u2") - {item}
+
+
+def test_a_user_with_nothing_left_to_train_on_is_no_longer_tested(folder: Path) -> None:
+    held = load(folder)
+    add_request(folder, "erase", "u2", items=sorted(items(held, "shared", "u2") | items(held, "private", "u2")))
+    apply_requests(folder)
+    assert items(load(folder), "test", "u2") == set()
+
+
+def test_what_is_held_out_can_be_erased_without_changing_the_model(folder: Path) -> None:
+    before = load(folder)
+    add_request(folder, "erase", "u2", items=sorted(items(before, "test", "u2")))
+    apply_requests(folder)
+    after = load(folder)
+    assert items(after, "test", "u2") == set()
+    assert torch.equal(after.trained.model["items"], before.trained.model["items"])
+
+
+def test_erasing_wins_over_unsharing_the_same_item(folder: Path) -> None:
+    item = min(items(load(folder), "shared", "u1"))
+    add_request(folder, "unshare", "u1", items=[item])
+    add_request(folder, "erase", "u1", items=[item])
+    report = apply_requests(folder)
+    assert (report.requests, report.forgotten) == (2, 1)
+    assert not {pair for pair in pairs_on_disk(folder) if pair == (1, int(item[1:]))}
+
+
+def test_an_applied_request_keeps_its_count_and_no_item(folder: Path) -> None:
+    for kind, user in (("unshare", "u1"), ("erase", "u2"), ("unshare", "u3")):
+        add_request(folder, kind, user)  # type: ignore[arg-type]
+    apply_requests(folder)
+    held = load(folder)
+    assert [request.items for request in held.requests] == [(), (), ()]
+    assert [request.user for request in held.requests] == ["u1", "u2", "u3"]
+    assert min(request.count for request in held.requests) > 0
+    logged = {record["request"] for record in held.trained.log if record["stage"] == "unlearn"}
+    assert {request.withdrawal for request in held.requests} == logged
+    assert (status(folder).pending, status(folder).applied) == (0, 3)
+
+
+def test_nothing_pending_changes_nothing(folder: Path) -> None:
+    before = (folder / "manifest.json").read_bytes()
+    report = apply_requests(folder)
+    assert (report.requests, report.forgotten) == (0, 0)
+    assert report.metrics == report.metrics_before
+    assert (folder / "manifest.json").read_bytes() == before
+
+
+def test_a_request_that_arrives_meanwhile_is_kept(folder: Path) -> None:
+    add_request(folder, "unshare", "u1")
+    late = []
+
+    def ask_once(stage: str, done: int, total: int) -> None:
+        if not late:
+            late.append(add_request(folder, "unshare", "u3")[0])
+
+    assert apply_requests(folder, progress=ask_once).requests == 1
+    held = load(folder)
+    assert held.pending == tuple(late)
+    assert items(held, "shared", "u3") == set(late[0].items)
+    apply_requests(folder)
+    assert items(load(folder), "shared", "u3") == set()
+
+
+def test_of_two_unlearnings_at_once_the_later_one_is_refused(folder: Path) -> None:
+    add_request(folder, "unshare", "u1")
+    runs: list[int] = []
+
+    def run_another(stage: str, done: int, total: int) -> None:
+        if not runs:
+            runs.append(1)
+            apply_requests(folder)
+
+    with pytest.raises(FolderError, match="was changed by somebody else in the meantime; nothing was applied"):
+        apply_requests(folder, progress=run_another)
+    assert len([record for record in load(folder).trained.log if record["stage"] == "unlearn"]) == 1
+
+
+def test_erasing_everybody_is_refused_and_nothing_is_applied(folder: Path) -> None:
+    for user in range(12):
+        add_request(folder, "erase", f"u{user}")
+    with pytest.raises(DataError, match="leave nobody with an interaction: nothing was applied; delete"):
+        apply_requests(folder)
+    assert status(folder).pending == 12
+
+
+# --- the registry -----------------------------------------------------------------------------------------------------
+
+
+def test_settings_given_as_text_are_read_as_their_type() -> None:
+    config = make_system("fedshare", {"rounds": "7", "mix": "0.25"}).config
+    assert config.model_dump()["rounds"] == 7
+    assert config.model_dump()["mix"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("fedsharre", {}, r"unknown system 'fedsharre'; known systems: fedshare, lightgcn"),
+        ("fedshare", {"round": 3}, r"fedshare has no setting 'round'; it has dimension, layers, rounds"),
+        ("fedshare", {"rounds": 0}, r"setting rounds of fedshare is 0: it must be a whole number at least 1$"),
+        ("fedshare", {"mix": "2"}, r"setting mix of fedshare is '2': it must be a number at least 0 and at most 1$"),
+        ("fedshare", {"item_rate": "fast"}, r"item_rate of fedshare is 'fast': it must be a number above 0$"),
+        ("lightgcn", {"steps": "1.5"}, r"setting steps of lightgcn is '1.5': it must be a whole number at least 1$"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_possible(name: str, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_system(name, settings)
