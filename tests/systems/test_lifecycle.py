@@ -64,14 +64,14 @@ def test_items_that_nobody_touches_in_training_are_kept_and_reported(tmp_path: P
     catalog = Catalog(np.array(["a", "b"]), np.array([f"i{n}" for n in range(6)]))
     data = Dataset("gaps", Interactions.of(catalog, [0, 0, 1, 1], [0, 1, 1, 2]), np.array([0, 0, 0, 1], bool), ())
     report = train_folder(tiny_system(), data, tmp_path / "run", share=0.5)
-    assert report.notes == ("4 of the 6 items are touched by nobody in the training part: they are kept",)
+    assert report.notes == ("items that nobody touches in the training part, kept all the same: 4 of 6",)
     assert load(tmp_path / "run").catalog.n_items == 6
 
 
 def test_a_data_set_with_one_user_is_refused(tmp_path: Path) -> None:
     catalog = Catalog(np.array(["a"]), np.array(["x", "y", "z"]))
     data = Dataset("lonely", Interactions.of(catalog, [0, 0, 0], [0, 1, 2]), None, ())
-    with pytest.raises(DataError, match="lonely has 1 users with something to train on: at least 2"):
+    with pytest.raises(DataError, match="lonely: users with something to train on: 1; at least 2 are needed"):
         train_folder(tiny_system(), data, tmp_path / "run", share=0.5)
     assert not list(tmp_path.iterdir())
 
@@ -152,12 +152,18 @@ def test_a_second_fraction_takes_of_what_is_not_pending(folder: Path) -> None:
     second, pending = add_request(folder, "erase", "u1", fraction=0.6)
     assert not set(first.items) & set(second.items)
     assert (len(first.items), len(second.items), pending) == (3, 2, 2)
-    with pytest.raises(SharingError, match="user 'u1' has nothing left to erase; nothing was recorded"):
+    with pytest.raises(SharingError, match="nothing left to erase that is not pending already; nothing was recorded"):
         add_request(folder, "erase", "u1", fraction=0.6)
 
 
 def test_a_small_fraction_is_at_least_one_item(folder: Path) -> None:
     assert add_request(folder, "unshare", "u1", fraction=0.001)[0].count == 1
+
+
+def test_what_others_asked_for_takes_nothing_from_a_request(folder: Path) -> None:
+    counts = [add_request(folder, "unshare", f"u{user}")[0].count for user in range(12)]
+    assert sum(counts) == status(folder).shared
+    assert apply_requests(folder).forgotten == sum(counts)
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5, float("nan")])

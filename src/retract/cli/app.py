@@ -46,6 +46,7 @@ app = typer.Typer(
     name="retract",
     help="A recommender you can take your data back from.",
     add_completion=False,
+    suggest_commands=False,  # click suggests already
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -92,7 +93,7 @@ def train(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The trained folder to write.", show_default=False)],
     share: Annotated[float, typer.Option(metavar="RATIO", help="The part that every user shares, in [0, 1].")] = 0.5,
     seed: Seed = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace all that DIR holds.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the trained folder that DIR is.")] = False,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the system; repeatable.")
     ] = None,
@@ -129,7 +130,7 @@ def train(
 def recommend(
     folder: Folder,
     user: User,
-    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    k: Annotated[int | None, typer.Option("-k", help="How many; 10 unless given.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
     """Show the items that suit a user best and that the user has not had yet."""
@@ -222,6 +223,8 @@ def _request(
     if (items is not None) + (fraction is not None) + everything > 1:
         raise click.UsageError("give one of --items, --fraction and --all", click.get_current_context())
     named = None if items is None else [name.strip() for text in items for name in text.split(",") if name.strip()]
+    if named == []:
+        raise click.UsageError("--items names no item", click.get_current_context())
     from retract.systems import lifecycle
 
     with telling_what_is_left(folder, MANIFEST):

@@ -63,10 +63,13 @@ def metric(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def size(count: int) -> str:
-    """Bytes in the unit that suits them."""
-    power = min(len(str(count)) - 1, 12) // 3
-    return f"{count / 1000**power:.3g} {('B', 'KB', 'MB', 'GB', 'TB')[power]}"
+def size(count: float) -> str:
+    """Bytes in the unit that suits them, three digits."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 999.5:  # more would be rounded to 1e+03
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
 
 
 @contextmanager
@@ -104,7 +107,8 @@ def telling_what_is_left(path: Path, marker: str) -> Iterator[None]:
         if after != before:
             left = f"{path} was already saved and holds the new state"
         else:
-            left = f"{path} is as it was" if path.exists() else f"{path} was not made; nothing was written"
+            left = f"{path} is as it was" if path.exists() else f"{path} was not made"
+            left += "; nothing was written: run it again"
         raise InterruptedRunError(left) from None
 
 

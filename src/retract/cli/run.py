@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = app(list(arguments), prog_name="retract", standalone_mode=False)
         if code == INTERRUPTED:  # as typer reports a Ctrl-C that no command made more of
-            sys.stderr.write("interrupted: nothing was changed\n")
+            sys.stderr.write("interrupted\n")
     except Exception as error:
         if os.environ.get("RETRACT_DEBUG") == "1":
             traceback.print_exc()

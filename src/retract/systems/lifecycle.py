@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from retract import streams
 from retract.data import Dataset, Interactions, Sharing
-from retract.errors import DataError, SharingError
+from retract.errors import ConfigError, DataError, SharingError
 from retract.evaluation.ranking import evaluate
-from retract.federation import Clients, LocalEngine, Traffic
+from retract.federation import Clients, LocalEngine
 from retract.models.recommender import Recommender, recommend
 from retract.systems import folder as folders
 from retract.systems import storage
@@ -100,43 +101,55 @@ def train_folder(
     share
         The part of their training interactions that users share, in [0, 1].
     force
-        Replace whatever `out` holds.
+        Replace the trained folder that `out` is, its pending requests included. Files in it that are not ours stay.
 
     Raises
     ------
     FolderError
-        If `out` holds anything and `force` is not given; checked before training.
+        If `out` is a trained folder and `force` is not given, or holds anything else; checked before training.
     DataError
         If fewer than two users have something to train on.
+    ConfigError
+        If training diverged.
     SharingError
         If `share` lies outside [0, 1].
     """
     storage.require_replaceable(out, force)
     train, test = dataset.split(seed=seed)
     clients = Clients(Sharing.by_ratio(train, share, seed))
-    if len(train.active_users()) < 2:
-        raise DataError(
-            f"{dataset.name} has {len(train.active_users())} users with something to train on: at least 2 are needed"
-        )
+    if (able := len(train.active_users())) < 2:
+        raise DataError(f"{dataset.name}: users with something to train on: {able}; at least 2 are needed")
     engine, watch = LocalEngine(clients), Stopwatch()
     trained = system.train(clients.sharing.shared, engine, seed=seed, progress=progress)
     seconds = watch.seconds
+    _require_finite(trained)
     metrics = measure(system.recommender(trained, clients), train, test)
     folders.save(out, trained, clients, test, force=force)
-    notes = (*dataset.notes, *training_notes(train))
-    return _train_report(trained, clients.sharing, engine.traffic, seconds, metrics, notes)
+    traffic, sharing = engine.traffic, clients.sharing
+    return TrainReport(
+        system=trained.system,
+        users=able,
+        items=train.n_items,
+        shared=len(sharing.shared),
+        private=len(sharing.private),
+        seconds=round(seconds, 3),
+        peak_mb=round(_peak_bytes() / 2**20, 1),
+        metrics=metrics,
+        memory_bytes=trained.memory.nbytes,
+        bytes_up=int(traffic.up.sum()),
+        bytes_down=int(traffic.down.sum()),
+        client_updates_per_second=round(traffic.updates / traffic.seconds, 1) if traffic.seconds else 0.0,
+        notes=(*dataset.notes, *_notes(train)),
+    )
 
 
-def training_notes(train: Interactions) -> tuple[str, ...]:
-    """What is allowed but limits what can be learnt."""
-    untouched = int((train.item_degrees() == 0).sum())
-    if not untouched:
-        return ()
-    return (f"{untouched:,} of the {train.n_items:,} items are touched by nobody in the training part: they are kept",)
+def recommend_folder(path: Path, user: str, k: int | None = None) -> list[Recommended]:
+    """The best items that a user has not had yet; fewer where fewer are left.
 
-
-def recommend_folder(path: Path, user: str, k: int = 10) -> list[Recommended]:
-    """The `k` best items that a user has not had yet; fewer where fewer are left.
+    Parameters
+    ----------
+    k
+        How many: 10, or all of a smaller catalog, unless given.
 
     Raises
     ------
@@ -150,9 +163,9 @@ def recommend_folder(path: Path, user: str, k: int = 10) -> list[Recommended]:
     held = folders.load(path)
     code, catalog = held.catalog.user(user), held.catalog
     history = held.clients.interactions
-    best = recommend(held.recommender(), np.array([code]), history, k)
     if not len(history.items_of(code)):
         raise DataError(f"user {user!r} holds no interaction in {path}: there is nothing to recommend from")
+    best = recommend(held.recommender(), np.array([code]), history, min(10, catalog.n_items) if k is None else k)
     pairs = zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True)
     return [
         Recommended(str(catalog.item_ids[item]), catalog.title(item), score)
@@ -208,6 +221,8 @@ def apply_requests(path: Path, *, seed: int = 0, progress: Progress = no_progres
     ------
     DataError
         If the erasures would leave nobody with an interaction.
+    ConfigError
+        If unlearning diverged; nothing is applied.
     FolderError
         If the folder is damaged, or was replaced meanwhile; nothing is applied.
     """
@@ -224,6 +239,7 @@ def apply_requests(path: Path, *, seed: int = 0, progress: Progress = no_progres
     erased, erasure_id = _forget(before, "erase", erase, seed, progress)
     after, unsharing_id = _forget(erased, "unshare", unshare, seed, progress)
     seconds = watch.seconds
+    _require_finite(after.trained)
     metrics_before = measure(before.recommender(), before.clients.interactions, after.test)
     metrics = measure(after.recommender(), after.clients.interactions, after.test)
     withdrawals = {"erase": erasure_id, "unshare": unsharing_id}
@@ -249,31 +265,6 @@ def status(path: Path) -> Status:
     )
 
 
-def _train_report(
-    trained: Trained,
-    sharing: Sharing,
-    traffic: Traffic,
-    seconds: float,
-    metrics: Mapping[str, float | None],
-    notes: tuple[str, ...],
-) -> TrainReport:
-    return TrainReport(
-        system=trained.system,
-        users=len(sharing.everything.active_users()),
-        items=trained.shared.n_items,
-        shared=len(sharing.shared),
-        private=len(sharing.private),
-        seconds=round(seconds, 3),
-        peak_mb=round(_peak_bytes() / 2**20, 1),
-        metrics=metrics,
-        memory_bytes=trained.memory.nbytes,
-        bytes_up=int(traffic.up.sum()),
-        bytes_down=int(traffic.down.sum()),
-        client_updates_per_second=round(traffic.updates / traffic.seconds, 1) if traffic.seconds else 0.0,
-        notes=notes,
-    )
-
-
 def measure(model: Recommender, history: Interactions, test: Interactions) -> dict[str, float | None]:
     """Mean Recall@20 and NDCG@20 over the tested users; None where nobody is tested.
 
@@ -282,6 +273,23 @@ def measure(model: Recommender, history: Interactions, test: Interactions) -> di
     found = evaluate(model, history, test, k=K)
     columns = ((f"recall@{K}", found.recall), (f"ndcg@{K}", found.ndcg))
     return {name: round(float(values.mean()), 6) if len(values) else None for name, values in columns}
+
+
+def _notes(train: Interactions) -> tuple[str, ...]:
+    """What is allowed but limits what can be learnt."""
+    untouched = int((train.item_degrees() == 0).sum())
+    if not untouched:
+        return ()
+    return (f"items that nobody touches in the training part, kept all the same: {untouched:,} of {train.n_items:,}",)
+
+
+def _require_finite(trained: Trained) -> None:
+    broken = [name for name, table in trained.model.items() if not bool(torch.isfinite(table).all())]
+    if broken:
+        raise ConfigError(
+            f"{trained.system} diverged: {', '.join(broken)} of its model holds values that are not finite; "
+            "nothing was saved: lower its rates"
+        )
 
 
 def _forget(
@@ -319,43 +327,30 @@ def _choose(
     held: TrainedFolder, kind: Kind, user: str, items: Sequence[str] | None, fraction: float | None, seed: int
 ) -> Request:
     """The request that this asks for, checked against what the folder holds."""
-    code = held.catalog.user(user)
-    pending = _pending_items(held, kind, code)
-    if items is not None:
-        chosen = np.unique(held.catalog.items(items))
-        _require_withdrawable(held, kind, code, chosen, pending)
+    code, catalog = held.catalog.user(user), held.catalog
+    within, pending = _withdrawable(held, kind), _pending_items(held, kind, user)
+    if items is None:
+        own = (within.shared if kind == "unshare" else within.everything).items_of(code)
+        chosen = _part(own, pending, fraction, seed, code)
     else:
-        chosen = _part(_own_items(held, kind, code), pending, fraction, seed, code)
+        chosen = np.unique(catalog.items(items))
+        forget = Interactions.of(catalog, np.full(len(chosen), code), chosen)
+        _ = within.unshare(forget) if kind == "unshare" else within.erase(forget)  # refuses what is not there
+        again = catalog.item_ids[np.intersect1d(chosen, pending)]
+        if len(again):
+            raise SharingError(f"already pending for user {user}: item {', '.join(again)}; nothing was recorded")
     if not len(chosen):
-        raise SharingError(f"user {user!r} has nothing left to {kind}; nothing was recorded")
-    names = tuple(held.catalog.item_ids[chosen].tolist())
+        besides = " that is not pending already" if len(pending) else ""
+        raise SharingError(f"user {user!r} has nothing left to {kind}{besides}; nothing was recorded")
+    names = tuple(catalog.item_ids[chosen].tolist())
     return Request(str(uuid.uuid4()), kind, user, len(names), names, _now())
 
 
-def _own_items(held: TrainedFolder, kind: Kind, code: int) -> NDArray[np.int64]:
-    within = _withdrawable(held, kind)
-    return (within.shared if kind == "unshare" else within.everything).items_of(code)
-
-
-def _pending_items(held: TrainedFolder, kind: Kind, code: int) -> NDArray[np.int64]:
+def _pending_items(held: TrainedFolder, kind: Kind, user: str) -> NDArray[np.int64]:
     """The items of a user that need not be asked for again: an erasure covers an unsharing, not the other way round."""
     covering = {"erase"} if kind == "erase" else {"erase", "unshare"}
-    name = str(held.catalog.user_ids[code])
-    asked = [request.items for request in held.pending if request.user == name and request.kind in covering]
+    asked = [request.items for request in held.pending if request.user == user and request.kind in covering]
     return held.catalog.items(item for items in asked for item in items)
-
-
-def _require_withdrawable(
-    held: TrainedFolder, kind: Kind, code: int, chosen: NDArray[np.int64], pending: NDArray[np.int64]
-) -> None:
-    forget = Interactions.of(held.catalog, np.full(len(chosen), code), chosen)
-    within = _withdrawable(held, kind)
-    _ = within.unshare(forget) if kind == "unshare" else within.erase(forget)
-    again = held.catalog.item_ids[np.intersect1d(chosen, pending)]
-    if len(again):
-        raise SharingError(
-            f"already pending for user {held.catalog.user_ids[code]}: item {', '.join(again)}; nothing was recorded"
-        )
 
 
 def _part(

@@ -93,21 +93,22 @@ def read_manifest(folder: Path) -> Manifest:
         If there is no trained folder, its layout has another version, or the manifest is damaged.
     """
     path = folder / MANIFEST
-    try:
-        fields = json.loads(path.read_bytes())
-        found = fields["format"]
-    except (FileNotFoundError, NotADirectoryError):
-        raise _no_folder(folder) from None
-    except (ValueError, KeyError, TypeError):
-        raise FolderError(f"{path} is damaged: it is not the JSON that retract writes; train again") from None
-    if found != FORMAT:
+    if not path.is_file():
+        raise _no_folder(folder)
+    fields = _manifest_fields(folder)
+    if fields is None:
+        raise FolderError(f"{path} is damaged, or not ours: it is not the JSON that retract writes; train elsewhere")
+    if (found := fields["format"]) != FORMAT:
         raise FolderError(
             f"{folder} has folder format {found!r}, this retract {__version__} reads format {FORMAT}: "
-            f"use the version that wrote it ({fields.get('retract', 'unknown')}) or train again"
+            f"use the version that wrote it ({fields['retract']}) or train again"
         )
     written = fields.pop("checksum", None)
     if written != (actual := _digest_of(fields)):
-        raise FolderError(f"{path} is damaged: its checksum is {actual[:12]}, {str(written)[:12]} was written")
+        raise FolderError(
+            f"{path} is damaged: its checksum is {actual[:12]}, {str(written)[:12]} was written; "
+            "restore it or train again"
+        )
     return Manifest(**fields)
 
 
@@ -123,10 +124,13 @@ def read_file(folder: Path, manifest: Manifest, name: str) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise FolderError(f"{path} is missing from the trained folder; train again or restore it") from None
+        raise FolderError(f"{path} is missing from the trained folder; restore it or train again") from None
     if (actual := _sha256(content)) != manifest.files.get(name):
         expected = manifest.files.get(name, "none")
-        raise FolderError(f"{path} is damaged: its SHA-256 is {actual[:12]}, the manifest has {expected[:12]}")
+        raise FolderError(
+            f"{path} is damaged: its SHA-256 is {actual[:12]}, the manifest has {expected[:12]}; "
+            "restore it or train again"
+        )
     return content
 
 
@@ -136,7 +140,8 @@ def require_replaceable(folder: Path, force: bool) -> None:
     Raises
     ------
     FolderError
-        If the folder is a file, cannot be written, or holds anything and `force` is not given.
+        If the folder is a file, cannot be written, holds a trained system and `force` is not given, or holds anything
+        else: that is never replaced.
     """
     ancestor = next(place for place in folder.resolve().parents if place.exists())
     if not ancestor.is_dir() or not os.access(ancestor, os.W_OK):
@@ -144,16 +149,17 @@ def require_replaceable(folder: Path, force: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise FolderError(f"{folder} is a file: give a folder that does not exist yet")
     _require_not_inside(folder)
-    if force or not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not any(folder.iterdir()):
         return
-    if (folder / MANIFEST).exists():
+    if _manifest_fields(folder) is None:
+        raise FolderError(
+            f"{folder} holds files and is not a trained folder, so nothing in it is replaced: give another folder"
+        )
+    if not force:
         raise FolderError(
             f"{folder} holds a trained system: training anew would lose it and its pending requests; "
             "--force replaces it, or give another folder"
         )
-    raise FolderError(
-        f"{folder} exists and is not a retract folder: --force replaces all in it, or give another folder"
-    )
 
 
 def swap_in(folder: Path, system: str, files: Mapping[str, bytes], keep: Manifest | None = None) -> Manifest:
@@ -164,17 +170,18 @@ def swap_in(folder: Path, system: str, files: Mapping[str, bytes], keep: Manifes
     files
         The new content, by path inside the folder.
     keep
-        The present manifest: its files that `files` does not name stay as they are, and so do files that are not ours.
-        Without it nothing stays.
+        The present manifest: its files that `files` does not name stay as they are. Without it none of ours does;
+        what is not ours stays in any case.
     """
     _require_not_inside(folder)
     following = _beside(folder, "next")
+    present = _manifest_fields(folder)
+    ours = set() if present is None else set(present["files"])
     kept = {} if keep is None else {name: digest for name, digest in keep.files.items() if name not in files}
     manifest = Manifest(system, {**kept, **{name: _sha256(content) for name, content in files.items()}})
     try:
         following.mkdir()
-        if keep is not None:
-            _link_all(folder, following, leave_out={MANIFEST, *files})
+        _link_all(folder, following, leave_out={MANIFEST, *files, *ours} - kept.keys())
         for name, content in {**files, MANIFEST: manifest.to_bytes()}.items():
             _write(following / name, content)
         _sync_folders(following)
@@ -209,6 +216,16 @@ def _put_right(folder: Path) -> None:
             shutil.rmtree(leftover)
 
 
+def _manifest_fields(folder: Path) -> dict[str, Any] | None:
+    """What the manifest says, unchecked and of any version; None where there is none or something else wrote it."""
+    try:
+        fields = json.loads((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    ours = isinstance(fields, dict) and {"format", "retract"} <= fields.keys() and isinstance(fields.get("files"), dict)
+    return fields if ours else None
+
+
 def _open_lock(folder: Path, reading: bool) -> int | None:
     path = _beside(folder, "lock")
     try:
@@ -233,7 +250,7 @@ def _link_all(source: Path, target: Path, leave_out: set[str]) -> None:
     """Hard-link all files below `source`, or copy where links are not to be had."""
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source).as_posix()
-        if path.is_dir() or name in leave_out:
+        if name in leave_out or (path.is_dir() and not path.is_symlink()):
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         try:

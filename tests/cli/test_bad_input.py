@@ -1,0 +1,192 @@
+"""Bad input: exit code 2, one line with what, which value and where, nothing on stdout, nothing changed on disk."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from retract.systems.folder import load
+from retract.systems.storage import Manifest
+from tests.cli.commands import SETTINGS, on_disk, retract
+
+
+def assert_refused(room: Path, message: str, *arguments: object) -> None:
+    """With and without --json."""
+    before = on_disk(room)
+    for options in ([], ["--json"]):
+        line = retract(*arguments, *options).refusal()
+        assert re.search(message, line), line
+    assert on_disk(room) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"no such file: .*/data\.csv; check the path"),
+        ("", r"data\.csv is empty"),
+        ("\n \n", r"data\.csv is empty"),
+        ("user,item,rating\n", r"data\.csv has a header but no rows"),
+        ("a,item\n1,2\n", r"data\.csv: no user column; columns seen: a, item; name it with --user-col"),
+        ("user,b\n1,2\n", r"data\.csv: no item column; columns seen: user, b; name it with --item-col"),
+        ("uid,user_id,item\n1,1,2\n", r"several columns could be the user: uid, user_id; choose one with --user-col"),
+        ("user,item,rating\na,b,4\nb,c,five\n", r"data\.csv, line 3, column 'rating': 'five' is not a finite number"),
+        ("user,item,rating\na,b,NaN\nb,c,4\n", r"data\.csv, line 2, column 'rating': 'NaN' is not a finite number"),
+        ("user,item,rating\na,b,4\nb,c,\n", r"data\.csv, line 3, column 'rating': the rating is missing"),
+        ("user,item\na,b\n,c\n", r"data\.csv, line 3, column 'user': the user id is missing"),
+        ("user,item\na,b\nb,c,d\n", r"data\.csv, line 3: 3 fields where the header has 2"),
+        ("user,item\na,x\na,y\na,z\n", r"data: users with something to train on: 1; at least 2 are needed"),
+    ],
+)
+def test_data_that_cannot_be_used_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    data = tmp_path / "data.csv"
+    if content is not None:
+        data.write_text(content)
+    assert_refused(tmp_path, message, "train", "fedshare", "--data", data, "--out", tmp_path / "run", *SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--share", "-0.1"], r"share ratio -0\.1 lies outside \[0, 1\]"),
+        (["--share", "1.5"], r"share ratio 1\.5 lies outside \[0, 1\]"),
+        (["--share", "nan"], r"share ratio nan lies outside \[0, 1\]"),
+        (["--share", "half"], r"'--share': 'half' is not a valid float \(see retract train --help\)"),
+        (["--seed", "x"], r"'--seed': 'x' is not a valid integer"),
+        (["--set", "rounds"], r"--set takes KEY=VALUE, such as rounds=50; it got 'rounds'"),
+        (["--set", "round=3"], r"fedshare has no setting 'round'; it has dimension, layers, rounds"),
+        (["--set", "rounds=0"], r"setting rounds of fedshare is '0': it must be a whole number at least 1"),
+        (["--user-col", "who"], r"ratings\.csv: no column 'who'; columns seen: user, item, rating; correct --user-col"),
+        (["--set", "item_rate=inf"], r"fedshare diverged: items.* not finite; nothing was saved: lower its rates"),
+        (["--sed", "1"], r"No such option.*--sed\b.*--seed.*see retract train --help"),
+    ],
+)
+def test_an_option_of_training_out_of_its_range_is_refused(
+    ratings: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    arguments = ["train", "fedshare", "--data", ratings, "--out", tmp_path / "run", *SETTINGS, *options]
+    assert_refused(tmp_path, message, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["recommend", "--user", "u99"], r"unknown user 'u99'; nearest known ids: u9"),
+        (["recommend", "--user", "u1", "-k", "0"], r"k is 0: it must lie between 1 and the 15 items"),
+        (["recommend", "--user", "u1", "-k", "16"], r"k is 16: it must lie between 1 and the 15 items"),
+        (["recommend", "--user", "u1", "-k", "abc"], r"'-k': 'abc' is not a valid integer"),
+        (["recommend"], r"Missing option '--user'"),
+        (["unshare", "--user", "u99"], r"unknown user 'u99'; nearest known ids: u9"),
+        (["erase", "--user", "u1", "--items", "i99"], r"unknown item 'i99'; nearest known ids: i9"),
+        (["unshare", "--user", "u1", "--items", " ,"], r"--items names no item"),
+        (["unshare", "--user", "u1", "--all", "--items", "i1"], r"give one of --items, --fraction and --all"),
+        (["unshare", "--user", "u1", "--fraction", "0"], r"fraction 0 lies outside \(0, 1\]"),
+        (["erase", "--user", "u1", "--fraction", "2"], r"fraction 2 lies outside \(0, 1\]"),
+        (["erase", "--user", "u1", "--fraction", "all"], r"'--fraction': 'all' is not a valid float"),
+        (["unlearn", "--seed", "x"], r"'--seed': 'x' is not a valid integer"),
+    ],
+)
+def test_what_a_trained_folder_cannot_answer_is_refused(folder: Path, arguments: list[str], message: str) -> None:
+    assert_refused(folder.parent, message, arguments[0], folder, *arguments[1:])
+
+
+def test_what_was_never_shared_is_named_per_item_and_nothing_is_applied(folder: Path) -> None:
+    held = load(folder)
+    user = held.catalog.user("u1")
+    shared, private = held.clients.sharing.shared.items_of(user), held.clients.sharing.private.items_of(user)
+    names = ",".join(held.catalog.item_ids[[*shared, *private]])
+    named = ", ".join(f"item {name} of user u1" for name in held.catalog.item_ids[private])
+    message = rf"error: {named} is not shared, so it cannot be unshared; nothing was applied"
+    assert_refused(folder.parent, message, "unshare", folder, "--user", "u1", "--items", names)
+
+
+@pytest.mark.parametrize("kind", ["unshare", "erase"])
+def test_the_same_cannot_be_withdrawn_twice(folder: Path, kind: str) -> None:
+    held = load(folder)
+    item = held.catalog.item_ids[held.trained.shared.items_of(held.catalog.user("u1"))[0]]
+    assert retract(kind, folder, "--user", "u1", "--all").code == 0
+    again = ["--user", "u1", "--items", item]
+    assert_refused(folder.parent, rf"nothing left to {kind} that is not pending already", kind, folder, "--user", "u1")
+    assert_refused(folder.parent, f"already pending for user u1: item {item}", kind, folder, *again)
+    assert retract("unlearn", folder).code == 0
+    gone = {"unshare": "is not shared, so it cannot be unshared", "erase": "is not held, so it cannot be erased"}[kind]
+    assert_refused(folder.parent, rf"nothing left to {kind}; nothing was recorded", kind, folder, "--user", "u1")
+    assert_refused(folder.parent, f"item {item} of user u1 {gone}; nothing was applied", kind, folder, *again)
+
+
+COMMANDS = [["status"], ["recommend", "--user", "u1"], ["unshare", "--user", "u1"], ["erase", "--user", "u1"]]
+COMMANDS += [["unlearn"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("none", r"run does not exist; `retract train` makes one"),
+        ("empty", r"run is not a retract folder: it has no manifest\.json; `retract train` makes one"),
+        ("file", r"run is not a retract folder"),
+        ("foreign", r"run/manifest\.json is damaged, or not ours"),
+        ("version", r"run has folder format 2, this retract .* reads format 1: use .*\(9\.0\)"),
+        (
+            "damaged",
+            r"server/model\.safetensors is damaged: its SHA-256 is \w{12}, the manifest has \w{12}; restore",
+        ),
+        ("missing", r"run/clients/private\.parquet is missing"),
+    ],
+)
+def test_a_folder_that_is_no_whole_trained_folder_is_refused(
+    folder: Path, command: list[str], fault: str, message: str
+) -> None:
+    manifest, model = folder / "manifest.json", folder / "server" / "model.safetensors"
+    if fault in ("none", "empty", "file"):
+        shutil.rmtree(folder)
+        {"none": lambda: None, "empty": folder.mkdir, "file": lambda: folder.write_text("")}[fault]()
+    elif fault == "foreign":
+        manifest.write_text('{"name": "of a web page"}')
+    elif fault == "version":
+        manifest.write_bytes(Manifest("fedshare", {}, retract="9.0", format=2).to_bytes())
+    elif fault == "damaged":
+        model.write_bytes(model.read_bytes()[:-1] + b"!")
+    else:
+        (folder / "clients" / "private.parquet").unlink()
+    assert_refused(folder.parent, message, command[0], folder, *command[1:])
+
+
+def test_a_folder_that_is_not_ours_is_never_written_to(ratings: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    train = ["train", "fedshare", "--data", ratings, *SETTINGS, "--out"]
+    for force in ([], ["--force"]):
+        message = "thesis holds files and is not a trained folder, so nothing in it is replaced: give another folder"
+        assert_refused(tmp_path, message, *train, tmp_path / "thesis", *force)
+        assert_refused(tmp_path, "file is a file: give a folder", *train, tmp_path / "file", *force)
+        assert_refused(tmp_path, "file is not a folder that you can write to", *train, tmp_path / "file" / "x", *force)
+
+
+def test_a_trained_folder_is_replaced_by_force_alone_and_what_is_not_ours_in_it_stays(
+    ratings: Path, folder: Path
+) -> None:
+    train = ["train", "fedshare", "--data", ratings, "--out", folder, *SETTINGS]
+    (folder / "notes.txt").write_text("precious")
+    retract("unshare", folder, "--user", "u1")
+    assert_refused(folder.parent, "holds a trained system: training anew would lose it and its pending", *train)
+    assert retract(*train, "--force").code == 0
+    assert retract("status", folder, "--json").json["requests"] == []
+    assert (folder / "notes.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "fedsharre"], r"unknown system 'fedsharre'; known systems: fedshare, lightgcn"),
+        (["train", "fedshare", "extra"], r"unexpected extra argument"),
+        (["trian", "fedshare"], r"No such command 'trian'\. Did you mean 'train'\? \(see retract --help\)"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_known_ones(
+    ratings: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    assert_refused(tmp_path, message, *arguments, "--data", ratings, "--out", tmp_path / "run")

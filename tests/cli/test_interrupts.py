@@ -1,0 +1,106 @@
+"""Ctrl-C and kill -9: a whole state is left, and after Ctrl-C one line says which."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retract.cli import main
+from retract.cli.output import InterruptedRunError, telling_what_is_left
+from tests.cli.commands import Answer, on_disk, retract, start
+
+ENDLESS = 10**6
+
+
+def interrupted(stage: str, *arguments: object) -> Answer:
+    """Start a command with a terminal for its stderr, press Ctrl-C once the bar of `stage` moves."""
+    terminal, its_end = pty.openpty()
+    with start(*arguments, stderr=its_end) as process:
+        os.close(its_end)
+        shown = ""
+        while stage not in shown:
+            shown += os.read(terminal, 4096).decode(errors="replace")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    last = b""
+    try:
+        while part := os.read(terminal, 4096):
+            last += part
+    except OSError:  # as Linux says that nobody holds the other end
+        pass
+    os.close(terminal)
+    return Answer(process.returncode, out.decode(), last.decode(errors="replace"))
+
+
+def endless(data: Path, out: Path, *settings: str) -> list[object]:
+    pairs = ["dimension=4", "layers=1", *settings]
+    return ["train", "fedshare", "--data", data, "--out", out, *(text for pair in pairs for text in ("--set", pair))]
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_ctrl_c_while_training_leaves_what_was_there(ratings: Path, folder: Path, over: bool) -> None:
+    room, out = folder.parent, folder if over else folder.parent / "new"
+    before = on_disk(room)
+    answer = interrupted("training", *endless(ratings, out, f"rounds={ENDLESS}"), *(["--force"] if over else []))
+    assert (answer.code, answer.out) == (130, "")
+    left = f"{out} is as it was" if over else f"{out} was not made"
+    assert answer.err.rstrip().endswith(f"interrupted: {left}; nothing was written: run it again")
+    assert "Traceback" not in answer.err
+    assert on_disk(room) == before
+
+
+def test_ctrl_c_while_unlearning_leaves_the_request_pending(ratings: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert retract(*endless(ratings, out, "rounds=2", f"unlearn_steps={ENDLESS}")).code == 0
+    assert retract("unshare", out, "--user", "u1").code == 0
+    before = on_disk(tmp_path)
+    answer = interrupted("unlearning", "unlearn", out, "--json")
+    assert (answer.code, answer.out) == (130, "")
+    assert answer.err.rstrip().endswith(f"interrupted: {out} is as it was; nothing was written: run it again")
+    assert on_disk(tmp_path) == before
+    assert retract("status", out, "--json").json["pending"] == 1
+
+
+def test_ctrl_c_after_the_state_was_saved_says_so(tmp_path: Path) -> None:
+    def save_and_stop() -> None:
+        with telling_what_is_left(tmp_path, "marker"):
+            (tmp_path / "marker").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedRunError, match="was already saved and holds the new state"):
+        save_and_stop()
+
+
+def test_ctrl_c_while_the_commands_load_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupting:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "retract.cli.run":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "retract.cli.run")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    assert main(["--version"]) == 130
+    assert capsys.readouterr().err == "interrupted: nothing was written\n"
+
+
+def test_stops_at_random_moments_of_real_commands_leave_a_whole_state(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("kill_at_random.py"), tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found) >= 40
+    assert {tuple(pair) for pair in found} == {("killed", "whole"), ("interrupted", "whole")}
