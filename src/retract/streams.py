@@ -14,6 +14,7 @@ import zlib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+_WORD = 2**64 - 1
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_A = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_B = np.uint64(0x94D049BB133111EB)
@@ -42,8 +43,9 @@ def bits(seed: int, round: int, user: ArrayLike, purpose: str, counter: ArrayLik
     purpose
         What the draw is for ("negatives", "start"): two purposes never share a stream.
     """
-    key = np.array([seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
-    for part in (round & 0xFFFFFFFFFFFFFFFF, zlib.crc32(purpose.encode())):
+    # Unspread, seed 0 in round 1 would be seed 1 in round 0. Multiples of the golden ratio keep far apart.
+    key = np.array([int(seed) * int(_GOLDEN) & _WORD], dtype=np.uint64)
+    for part in (int(round) & _WORD, zlib.crc32(purpose.encode())):
         key = _mix(key ^ np.uint64(part))
     users = np.atleast_1d(np.asarray(user)).astype(np.uint64)
     counters = np.atleast_1d(np.asarray(counter)).astype(np.uint64)
@@ -58,7 +60,10 @@ def uniform(seed: int, round: int, user: ArrayLike, purpose: str, counter: Array
 def below(
     bound: ArrayLike, seed: int, round: int, user: ArrayLike, purpose: str, counter: ArrayLike = 0
 ) -> NDArray[np.int64]:
-    """Uniform integers in [0, bound), bias below 2^-32 for bounds below 2^21; keys as in `bits`."""
+    """Uniform integers in [0, bound), 0 where the bound is 0; keys as in `bits`.
+
+    The bias is below 2^-32 for bounds below 2^21.
+    """
     draw: NDArray[np.float64] = uniform(seed, round, user, purpose, counter) * np.asarray(bound)
     return draw.astype(np.int64)
 
