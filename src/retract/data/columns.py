@@ -60,7 +60,7 @@ def find_columns(seen: Sequence[str], columns: Columns, source: str) -> dict[str
             continue
         likely = [at for at, name in enumerate(seen) if _plain(name) in usual.split() and at not in found.values()]
         if len(likely) > 1 and role != "title":  # a title only decorates: the first one will do
-            named = ", ".join(seen[at] for at in likely)
+            named = _listed([seen[at] for at in likely])
             raise DataError(f"{source}: several columns could be the {role}: {named}; choose one with {_flag(role)}")
         if likely:
             found[role] = likely[0]
@@ -90,4 +90,10 @@ def _flag(role: str) -> str:
 
 def _listed(seen: Sequence[str], show: int = 20) -> str:
     more = f" and {len(seen) - show} more" if len(seen) > show else ""
-    return ", ".join(seen[:show]) + more
+    return ", ".join(_shown(name) for name in seen[:show]) + more
+
+
+def _shown(name: str, longest: int = 40) -> str:
+    """A name as it stands, or, where it is rubbish, short and on one line."""
+    short = name if len(name) <= longest else name[:longest] + "…"
+    return short if short.isprintable() else ascii(short)

@@ -130,6 +130,8 @@ def from_csr(
 
 def _finite(data: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.float32]:
     """The values as ratings, float32."""
+    if data.dtype.kind not in "biuf":
+        raise DataError(f"the matrix holds {data.dtype}: ratings must be finite numbers")
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # too large a value: reported just below
         values = data.astype(np.float32)
     if not np.isfinite(values).all():

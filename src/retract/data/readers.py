@@ -120,8 +120,8 @@ def _from_pandas(column: Any) -> pl.Series:
         return pl.Series(column.to_numpy())
     if column.dtype.kind == "M":
         return pl.Series(column.to_numpy(dtype="datetime64[ns]"))
-    values = column.astype(object).where(column.notna(), None)
-    return pl.Series(values=values.to_list(), dtype=pl.String, strict=False)
+    present = zip(column.astype(object), column.notna(), strict=True)
+    return pl.Series([str(value) if known else None for value, known in present], dtype=pl.String)
 
 
 def _row(row: int) -> str:
@@ -130,11 +130,12 @@ def _row(row: int) -> str:
 
 def _read_parquet(path: Path, columns: Columns) -> Table:
     try:
-        seen = list(pl.read_parquet_schema(path))
+        file = pl.scan_parquet(path, glob=False)
+        seen = file.collect_schema().names()
         found = find_columns(seen, columns, str(path))
         names = {role: seen[at] for role, at in found.items()}
         wanted = [pl.col(name).alias(role) for role, name in names.items()]
-        frame = pl.scan_parquet(path, glob=False).select(wanted).collect()
+        frame = file.select(wanted).collect()
     except (PolarsError, PanicException):  # on some damage polars panics
         raise DataError(
             f"{path} is no readable Parquet file, it is damaged or of another kind: write it anew"

@@ -59,7 +59,18 @@ class Sharing:
 
     @classmethod
     def by_mask(cls, interactions: Interactions, shared: NDArray[np.bool_]) -> Sharing:
-        """Explicit choice: `shared[n]` says whether the n-th interaction is shared."""
+        """Explicit choice: `shared[n]` says whether the n-th interaction is shared.
+
+        Raises
+        ------
+        SharingError
+            If `shared` is not one truth value per interaction; numbers would pick other interactions than were meant.
+        """
+        if shared.dtype != np.bool_ or shared.shape != (len(interactions),):
+            raise SharingError(
+                f"the mask holds {shared.dtype} in shape {shared.shape}: give True or False for each of the "
+                f"{len(interactions)} interactions"
+            )
         return cls(interactions.where(shared), interactions.where(~shared))
 
     @property

@@ -16,6 +16,7 @@ from retract.errors import DataError
 # numpy text is as wide as its longest entry, so a single runaway field would claim gigabytes.
 _LONGEST_ID = 500
 _LONGEST_TITLE = 200
+_MISSING = "is missing: fill it in or remove the row"
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,11 @@ def encode(table: Table) -> tuple[Interactions, NDArray[np.bool_] | None]:
     if "fold" not in table.frame.columns:
         return interactions, None
     in_test = _folds(table)
-    train = Interactions.of(catalog, users[~in_test], items[~in_test])
-    test = Interactions.of(catalog, users[in_test], items[in_test])
-    leaked = test & train
+    marked = np.unique((users * catalog.n_items + items) * 2 + in_test)  # pairs as in `interactions`, the fold behind
+    pairs = marked // 2
+    leaked = pairs[1:][pairs[1:] == pairs[:-1]]
     if len(leaked):
-        user, item = leaked.users[0], leaked.items[0]
+        user, item = divmod(leaked[0], catalog.n_items)
         row = int(np.flatnonzero((users == user) & (items == item) & in_test)[0])
         more = f" ({len(leaked)} such pairs)" if len(leaked) > 1 else ""
         raise table.error(
@@ -85,13 +86,16 @@ def encode(table: Table) -> tuple[Interactions, NDArray[np.bool_] | None]:
             row,
             f"item {item_ids[item]} of user {user_ids[user]} is in train and in test{more}: keep it in one of them",
         )
-    return interactions, test.contains(interactions)
+    return interactions, marked % 2 == 1
 
 
 def _codes(table: Table, role: str) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     """The ids as text in catalog order, and the code of every row."""
     column = _id_column(table, role)
-    known = pl.DataFrame({"id": column.unique()}).with_columns(text=pl.col("id").cast(pl.String))
+    distinct = column.unique()
+    if column.dtype == pl.String:
+        _check_text(table, role, column, distinct)
+    known = pl.DataFrame({"id": distinct}).with_columns(text=pl.col("id").cast(pl.String))
     known = known.with_columns(number=pl.col("text").cast(pl.Int128, strict=False))
     known = known.sort(["text"] if known["number"].has_nulls() else ["number", "text"])
     numbers = pl.Series(np.arange(len(known)), dtype=pl.Int64)
@@ -103,38 +107,34 @@ def _id_column(table: Table, role: str) -> pl.Series:
     """The ids as whole numbers or as text, none missing."""
     column = table.frame[role]
     if column.dtype.is_float():
-        whole = column.floor() == column  # pandas turns whole numbers into floats where one is missing
+        # pandas turns whole numbers into floats where one is missing
+        whole = column.cast(pl.Int64, strict=False)
         missing = column.is_null() | column.is_nan()
-        row = _first((missing | ~whole).fill_null(True))
-        if row is not None and not missing[row]:
+        if (row := _first(~missing & (whole.cast(pl.Float64) != column).fill_null(True))) is not None:
             raise table.error(role, row, f"{column[row]!r} is no {role} id: ids must be text or whole numbers")
-        column = column.fill_nan(None).cast(pl.Int64, strict=False)
+        column = whole
     elif column.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null):
         column = column.cast(pl.String)
     elif not column.dtype.is_integer():
         raise DataError(
             f"{table.source}: column {table.names[role]!r} holds {column.dtype}: ids must be text or whole numbers"
         )
-    missing = column.is_null()
-    if column.dtype == pl.String:
-        missing = (column.str.strip_chars() == "").fill_null(True)
-    if (row := _first(missing)) is not None:
-        raise table.error(role, row, f"the {role} id is missing: fill it in or remove the row")
-    if column.dtype == pl.String:
-        _check_text(table, role, column)
+    if (row := _first(column.is_null())) is not None:
+        raise table.error(role, row, f"the {role} id {_MISSING}")
     return column
 
 
-def _check_text(table: Table, role: str, ids: pl.Series) -> None:
-    if (row := _first(ids.str.len_chars() > _LONGEST_ID)) is not None:
-        raise table.error(
-            role,
-            row,
-            f"a {role} id of {len(ids[row])} characters; at most {_LONGEST_ID} are allowed: look for an unclosed quote",
-        )
-    # numpy drops a NUL at the end, so two users would get one name
-    if (row := _first(ids.str.contains("\0", literal=True))) is not None:
-        raise table.error(role, row, f"the {role} id {ids[row]!r} holds a NUL character: remove it")
+def _check_text(table: Table, role: str, column: pl.Series, distinct: pl.Series) -> None:
+    """Refuse text that can be no id; only the distinct ids are looked at, for speed."""
+    for bad, complaint in (
+        (distinct.str.strip_chars() == "", _MISSING),
+        (distinct.str.len_chars() > _LONGEST_ID, f"is over {_LONGEST_ID} characters long: look for an unclosed quote"),
+        # numpy drops a NUL at the end, so two users would get one name
+        (distinct.str.contains("\0", literal=True), "holds a NUL character: remove it"),
+    ):
+        if bad.any():
+            row = column.is_in(distinct.filter(bad).implode()).arg_true()[0]
+            raise table.error(role, int(row), f"the {role} id {complaint}")
 
 
 def _ratings(table: Table) -> NDArray[np.float32] | None:
