@@ -111,7 +111,7 @@ def _id_column(table: Table, role: str) -> pl.Series:
         whole = column.cast(pl.Int64, strict=False)
         missing = column.is_null() | column.is_nan()
         if (row := _first(~missing & (whole.cast(pl.Float64) != column).fill_null(True))) is not None:
-            raise table.error(role, row, f"{column[row]!r} is no {role} id: ids must be text or whole numbers")
+            raise table.error(role, row, f"{_shown(column[row])} is no {role} id: ids must be text or whole numbers")
         column = whole
     elif column.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null):
         column = column.cast(pl.String)
@@ -146,7 +146,7 @@ def _ratings(table: Table) -> NDArray[np.float32] | None:
     numbers = column.cast(pl.Float32, strict=False)
     if (row := _first(~numbers.is_finite().fill_null(False))) is not None:
         value = column[row]
-        said = "the rating is missing" if value is None else f"{value!r} is not a finite number"
+        said = "the rating is missing" if value is None else f"{_shown(value)} is not a finite number"
         raise table.error("rating", row, f"{said}: correct or remove the row")
     return numbers.to_numpy()
 
@@ -169,7 +169,7 @@ def _timestamps(table: Table) -> NDArray[np.int64] | None:
             numbers = exact.zip_with(exact.is_not_null(), numbers)
     if (row := _first(numbers.is_null())) is not None:
         value = column[row]
-        said = "the timestamp is missing" if value is None else f"{value!r} is not a number"
+        said = "the timestamp is missing" if value is None else f"{_shown(value)} is not a number"
         raise table.error("timestamp", row, f"{said}: give whole seconds since 1970")
     return numbers.to_numpy()
 
@@ -181,7 +181,7 @@ def _folds(table: Table) -> NDArray[np.bool_]:
         raise table.type_error("fold", "'train' or 'test'")
     text = column.cast(pl.String).str.strip_chars().str.to_lowercase()
     if (row := _first(~text.is_in(["train", "test"]).fill_null(False))) is not None:
-        raise table.error("fold", row, f"{column[row]!r} is not a fold: write 'train' or 'test'")
+        raise table.error("fold", row, f"{_shown(column[row])} is not a fold: write 'train' or 'test'")
     in_test: NDArray[np.bool_] = (text == "test").to_numpy()
     for fold, present in (("train", not in_test.all()), ("test", in_test.any())):
         if not present:
@@ -203,6 +203,11 @@ def _titles(table: Table, items: NDArray[np.int64], item_ids: NDArray[np.str_]) 
 
 def _could_be_numbers(column: pl.Series) -> bool:
     return column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.String, pl.Categorical, pl.Enum, pl.Null)
+
+
+def _shown(value: object, longest: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= longest else text[:longest] + "…"
 
 
 def _first(bad: pl.Series) -> int | None:
