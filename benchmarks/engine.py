@@ -37,7 +37,7 @@ def main() -> None:
     train, _ = data.split(seed=0)
     config = FedShareConfig()
     tables = torch.randn(2, train.n_items, config.dimension, generator=torch.Generator().manual_seed(0)) * 0.1
-    broadcast = Broadcast(0, {"items": tables[0], "global_items": tables[1]})
+    broadcast = Broadcast(0, {"items": tables[0], "global_items": tables[1], "coverage": torch.tensor(0.5)})
     engine, task = LocalEngine(Clients(Sharing.by_ratio(train, 0.5))), LocalEpoch(config)
     users = engine.users
     engine.run(task, broadcast, users, seed=0)

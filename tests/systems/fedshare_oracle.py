@@ -9,7 +9,7 @@ from retract.models.negatives import sample_negatives
 from retract.systems.fedshare.config import FedShareConfig
 
 
-def client_loss(own, drawn, vector, table, global_table, config: FedShareConfig) -> torch.Tensor:
+def client_loss(own, drawn, vector, table, broadcast: Broadcast, config: FedShareConfig) -> torch.Tensor:
     """The local loss of one user: `own` are the n positives, `drawn` the negatives of each, shape [n, per positive]."""
     n = len(own)
     if n == 0 or n == len(table):
@@ -18,11 +18,12 @@ def client_loss(own, drawn, vector, table, global_table, config: FedShareConfig)
     positive = ((user - table[own] / n**0.5) * table[own]).sum(dim=1)
     negative = table[drawn] @ user
     loss = softplus(negative - positive[:, None]).mean(dim=1).sum()
-    if global_table is not None and config.contrast:
+    if "global_items" in broadcast.tensors:
+        global_table, coverage = broadcast.tensors["global_items"], broadcast.tensors["coverage"]
         view, local = normalize(global_table[own].sum(dim=0), dim=0), normalize(user, dim=0)
         others = normalize(global_table[drawn.reshape(-1)], dim=1)
         logits = torch.cat([(local @ view)[None], others @ local]) / config.temperature
-        loss = loss + config.contrast * n * (torch.logsumexp(logits, dim=0) - logits[0])
+        loss = loss + config.contrast * coverage * n * (torch.logsumexp(logits, dim=0) - logits[0])
     return n**-config.activity_exponent * loss
 
 
@@ -35,8 +36,7 @@ def run_one_client(user: int, own, state: dict, broadcast: Broadcast, config: Fe
     )  # fmt: skip
     table = broadcast.tensors["items"].clone().requires_grad_()
     vector = state["vector"].clone().requires_grad_()
-    chosen = torch.from_numpy(drawn), broadcast.tensors.get("global_items")
-    loss = client_loss(torch.from_numpy(own), chosen[0], vector, table, chosen[1], config)
+    loss = client_loss(torch.from_numpy(own), torch.from_numpy(drawn), vector, table, broadcast, config)
     loss.backward()
     weight = 0.0 if len(own) in (0, n_items) else len(own) ** (1 - config.activity_exponent)
     gradient = vector.grad / max(weight, 1e-12) + config.regularisation * state["vector"]

@@ -64,14 +64,10 @@ def checkpoints(rounds: int, count: int = 8) -> tuple[int, ...]:
 def training_curve(
     system: System, trained: Trained, engine: ObservedEngine, history: Interactions, test: Interactions, k: int
 ) -> tuple[CurvePoint, ...]:
-    """NDCG@k of what the clients had at the kept rounds.
-
-    The weight of the global view is the trained model's: with every client in every round it never changes.
-    """
+    """NDCG@k of what the clients had at the kept rounds."""
     points = []
     for moment in engine.moments:
-        model = {**moment.published, "coverage": trained.model["coverage"]}
-        recommender = system.recommender(replace(trained, model=model), moment.clients)
+        recommender = system.recommender(replace(trained, model=moment.published), moment.clients)
         points.append(CurvePoint(moment.round, evaluate(recommender, history, test, k).mean()[f"ndcg@{k}"]))
     return tuple(points)
 

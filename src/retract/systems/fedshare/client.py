@@ -28,15 +28,16 @@ class LocalEpoch:
 
     The client reads its ego graph h_u from the federated table Q, and minimises, with n = |D_u|,
 
-        n^{-a} ( Σ_{i ∈ D_u} BPR(i, negatives)  +  λ n InfoNCE(h_u, z_u) )
+        n^{-a} ( Σ_{i ∈ D_u} BPR(i, negatives)  +  λ c n InfoNCE(h_u, z_u) )
 
-    where z_u is its global view, the same ego graph read from the server's table Z, and the negatives of the
-    contrast are the rows of Z of its sampled negative items. It moves its own vector p_u by one Adam step and sends
-    the gradient of Q, rows of the touched items only.
+    where c is the coverage (the shared part of all interactions), z_u is its global view, the same ego graph read from
+    the server's table Z, and the negatives of the contrast are the rows of Z of its sampled negative items. It moves
+    its own vector p_u by one Adam step and sends the gradient of Q, rows of the touched items only.
 
     The terms are the paper's (local and global representations aligned by contrast); the ego graph of the client is
-    its predecessor's (CDCGNNFed, WWW 2024). Ours are the leave-one-out reading, the activity weight n^{-a}, and the
-    items of the contrast: the vectors of other users are nobody's to see, so a user is set against items instead.
+    its predecessor's (CDCGNNFed, WWW 2024). Ours are the leave-one-out reading, the activity weight n^{-a}, the
+    coverage (a view made of little is worth little to align with), and the items of the contrast: the vectors of other
+    users are nobody's to see, so a user is set against items instead.
     """
 
     def __init__(self, config: FedShareConfig) -> None:
@@ -59,7 +60,7 @@ class LocalEpoch:
         vectors = state["vector"].detach().requires_grad_()
         batch = _batch(cohort, self.config.negatives, seed, broadcast.round)
         weights = activity_weights(cohort.degrees, cohort.n_items, self.config.activity_exponent)
-        loss = self._loss(batch, weights, vectors, items, broadcast.tensors.get("global_items"))
+        loss = self._loss(batch, weights, vectors, items, broadcast)
         item_gradient, vector_gradient = torch.autograd.grad(loss, (items, vectors))
         total = (weights * torch.from_numpy(cohort.degrees)).sum()
         count = torch.tensor(len(cohort.items), dtype=torch.int64)
@@ -69,17 +70,16 @@ class LocalEpoch:
             _upload_bytes(batch, self.config.dimension),
         )
 
-    def _loss(
-        self, batch: EgoBatch, weights: Tensor, vectors: Tensor, items: Tensor, global_items: Tensor | None
-    ) -> Tensor:
+    def _loss(self, batch: EgoBatch, weights: Tensor, vectors: Tensor, items: Tensor, broadcast: Broadcast) -> Tensor:
         users = vectors + batch.read(items)
         scores = batch.scores(users, items)
         ranking = bpr(scores.positive[:, None], scores.negative).mean(dim=1) @ weights[batch.positives.rows]
-        if global_items is None or self.config.contrast == 0:
+        strength = self.config.contrast * float(broadcast.tensors["coverage"])
+        if "global_items" not in broadcast.tensors or strength == 0:
             return ranking
         degrees = torch.from_numpy(np.diff(batch.positives.indptr))
-        contrast = _user_contrast(batch, users, global_items, self.config.temperature)
-        return ranking + self.config.contrast * (contrast @ (weights * degrees))
+        contrast = _user_contrast(batch, users, broadcast.tensors["global_items"], self.config.temperature)
+        return ranking + strength * (contrast @ (weights * degrees))
 
     def _step(self, state: ClientState, gradient: Tensor, mass: Tensor) -> ClientState:
         """One Adam step of every client's vector on the mean gradient of its own interactions, plus L2."""

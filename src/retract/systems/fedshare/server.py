@@ -98,45 +98,46 @@ class Server:
         self.node_adam = torch.optim.Adam([self.nodes], lr=config.server_rate, betas=BETAS, eps=1e-15)
 
     def learn_shared(self, round: int) -> None:
-        """A few steps of E on S: BPR, plus λ InfoNCE(Z_items, Q)."""
+        """A few steps of E on S: BPR, plus λ c InfoNCE(Z_items, Q), c being the coverage."""
         if self.shared_graph is None:
             return
         for step in range(round * self.config.server_steps, (round + 1) * self.config.server_steps):
             users, items = self.shared_graph.global_view(self.nodes)
             loss = self.shared_graph.ranking_loss(users, items, self.seed, step)
-            loss = loss + self.config.contrast * self._alignment(items, self.items.detach(), step)
+            loss = loss + self._alignment(items, self.items.detach(), step)
             loss = loss + self.shared_graph.penalty(self.nodes)
             self.node_adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.node_adam.step()
 
     def broadcast(self, round: int) -> Broadcast:
-        """What the clients get: Q, and Z's items where anything is shared."""
-        return Broadcast(round, public_tables(self.shared_graph, self.items.detach(), self.nodes.detach()))
+        """What the clients get: Q, the coverage, and Z's items where anything is shared."""
+        tables = {"items": self.items.detach(), "coverage": torch.tensor(self.coverage)}
+        if self.shared_graph is not None:
+            tables["global_items"] = self.shared_graph.global_view(self.nodes.detach())[1]
+        return Broadcast(round, tables)
 
     def apply(self, update: Update, broadcast: Broadcast, users: NDArray[np.int64]) -> None:
-        """One Adam step of Q on the clients' mean gradient, L2, and λ InfoNCE(Q, Z_items)."""
-        self.coverage = float(self._shared_degrees[users].sum() / max(int(update.tensors["interactions"]), 1))
+        """One Adam step of Q on the clients' mean gradient, L2, and λ c InfoNCE(Q, Z_items)."""
         gradient = update.tensors["item_gradient"] / update.tensors["weight"].clamp_min(1e-12)
         gradient = gradient + self.config.regularisation * self.items.detach() / len(self.items)
-        if "global_items" in broadcast.tensors and self.config.contrast:
+        if "global_items" in broadcast.tensors:
             aligned = self._alignment(self.items, broadcast.tensors["global_items"], broadcast.round)
-            gradient = gradient + self.config.contrast * torch.autograd.grad(aligned, self.items)[0]
+            gradient = gradient + torch.autograd.grad(aligned, self.items)[0]
         self.items.grad = gradient
         self.item_adam.step()
+        self.coverage = float(self._shared_degrees[users].sum() / max(int(update.tensors["interactions"]), 1))
 
     def tables(self) -> dict[str, Tensor]:
         """A copy of (Q, E): what a snapshot holds."""
         return {"items": self.items.detach().clone(), "nodes": self.nodes.detach().clone()}
 
     def _alignment(self, left: Tensor, right: Tensor, step: int) -> Tensor:
-        """Mean InfoNCE of a keyed batch of items between two tables."""
-        n_items = len(left)
-        if n_items <= self.config.contrast_batch:
-            return aligned_info_nce(left, right, self.config.temperature).mean()
-        order = streams.bits(self.seed, step, 0, "alignment", np.arange(n_items))
+        """λ c times the mean InfoNCE of a keyed batch of items between two tables."""
+        order = streams.bits(self.seed, step, 0, "alignment", np.arange(len(left)))
         batch = torch.from_numpy(np.argsort(order)[: self.config.contrast_batch])
-        return aligned_info_nce(left[batch], right[batch], self.config.temperature).mean()
+        strength = self.config.contrast * self.coverage
+        return strength * aligned_info_nce(left[batch], right[batch], self.config.temperature).mean()
 
 
 def initial_tables(shared: Interactions, config: FedShareConfig, seed: int) -> dict[str, Tensor]:
@@ -146,10 +147,3 @@ def initial_tables(shared: Interactions, config: FedShareConfig, seed: int) -> d
         "items": initial_embeddings(shared.n_items, config.dimension, config.initial_scale, seed, "items"),
         "nodes": initial_embeddings(n_nodes, config.dimension, config.initial_scale, seed, "nodes"),
     }
-
-
-def public_tables(shared_graph: SharedGraph | None, items: Tensor, nodes: Tensor) -> dict[str, Tensor]:
-    """Q, and the global view of the items where anything is shared."""
-    if shared_graph is None:
-        return {"items": items}
-    return {"items": items, "global_items": shared_graph.global_view(nodes)[1]}

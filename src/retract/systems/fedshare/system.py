@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -131,7 +130,5 @@ def finish(
     """Pack the server's end state: Q and Z to publish, E and the snapshots as memory."""
     memory = {f"snapshot.{k}.{part}": table for k, tables in enumerate(snapshots) for part, table in tables.items()}
     memory["nodes"] = server.nodes.detach().clone()
-    model = dict(server.broadcast(0).tensors)
-    model["items"] = model["items"].clone()
-    model["coverage"] = torch.tensor(server.coverage)
+    model = {name: table.clone() for name, table in server.broadcast(0).tensors.items()}
     return Trained(name, server.config, server.seed, model, Memory(memory), shared, log)
