@@ -37,6 +37,7 @@ def assert_refused(message, call, *arguments, **options):
         (b"user,item,rating\na,b,4\nb,c,five\n", r"line 3, column 'rating': 'five' is not a finite number: correct"),
         (b'user,item,rating\n"a\nz",b,4\n\nb,c,"3,5"\n', r"line 5, column 'rating': '3,5' is not a finite"),
         (b"user,item,rating\na,b," + b"z" * 9999, r"line 2, column 'rating': 'z{59}… is not a finite number"),
+        (b'user,item,rating\na,b,4\n"c\nd",e,x\n', r"line 3, column 'rating': 'x' is not a finite number"),
         (b"user,item,stars\na,b,NaN\n", r"line 2, column 'stars': 'NaN' is not a finite number"),
         (b"user,item,rating\na,b,-inf\n", r"line 2, column 'rating': '-inf' is not a finite number"),
         (b"user,item,rating\na,b,\n", r"line 2, column 'rating': the rating is missing: correct or remove"),

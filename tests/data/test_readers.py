@@ -120,9 +120,9 @@ def test_a_sparse_matrix_is_ratings_unless_all_are_one_and_its_zeros_are_nothing
     assert matrix.nnz == 3
 
 
-def test_named_columns_win_over_the_usual_names(tmp_path):
+def test_named_columns_win_over_the_usual_names_and_exact_spelling_over_case(tmp_path):
     path = tmp_path / "data.csv"
-    path.write_text("user,who,item,Score\nx,1,7,4\nx,2,7,5\n")
+    path.write_text("user,who,item,Score,score\nx,1,7,4,0\nx,2,7,5,0\n")
     held = load(path, columns=Columns(user="WHO", rating="Score")).interactions
     assert (held.catalog.user_ids.tolist(), held.ratings.tolist()) == (["1", "2"], [4, 5])
 
