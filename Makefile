@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(TORCH) -e '.[demo,dev]'
 	@touch $@
 
-demo: setup ## Train, unshare and erase on MovieLens-small; writes demo/
+demo: setup ## Tell the whole story on MovieLens-small; writes demo/
 	$(BIN)/retract demo --out demo
 
 test: setup ## Run all tests
