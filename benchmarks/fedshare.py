@@ -54,17 +54,16 @@ class Bench:
         return self.fit(1.0, LightGCN())[3]
 
     def halves(self) -> dict[str, Any]:
-        """A random half shares all: what sharers and others gain over nobody sharing."""
-        sharers = np.random.default_rng(self.seed).permutation(self.train.n_users)[: self.train.n_users // 2]
-        ratios = np.zeros(self.train.n_users)
-        ratios[sharers] = 1
-        nobody, some = self.fit(0.0)[2], self.fit(ratios)[2]
-        others = np.flatnonzero(ratios == 0)
-        return {
-            f"{who}_gain_{name}": some.mean(users)[name] - nobody.mean(users)[name]
-            for who, users in (("sharers", sharers), ("others", others))
-            for name in ("recall@20", "ndcg@20")
-        }
+        """A random half shares all, then the other half: every user's gain over nobody sharing, as sharer and not."""
+        first = np.random.default_rng(self.seed).permutation(self.train.n_users) < self.train.n_users // 2
+        nobody = self.fit(0.0)[2]
+        gains: dict[str, list[float]] = {}
+        for sharers in (first, ~first):
+            some = self.fit(sharers.astype(float))[2]
+            for who, users in (("sharers", np.flatnonzero(sharers)), ("others", np.flatnonzero(~sharers))):
+                for name, value in some.mean(users).items():
+                    gains.setdefault(f"{who}_gain_{name}", []).append(value - nobody.mean(users)[name])
+        return {name: float(np.mean(values)) for name, values in gains.items()}
 
     def unlearning(self) -> dict[str, Any]:
         """10 % of the users unshare all they shared; ratio 0.5 before."""
