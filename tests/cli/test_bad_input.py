@@ -59,7 +59,8 @@ def test_data_that_cannot_be_used_is_refused(tmp_path: Path, content: str | None
         (["--set", "round=3"], r"fedshare has no setting 'round'; it has dimension, layers, rounds"),
         (["--set", "rounds=0"], r"setting rounds of fedshare is '0': it must be a whole number at least 1"),
         (["--user-col", "who"], r"ratings\.csv: no column 'who'; columns seen: user, item, rating; correct --user-col"),
-        (["--set", "item_rate=inf"], r"fedshare diverged: items.* not finite; nothing was saved: lower its rates"),
+        (["--set", "item_rate=inf"], r"setting item_rate of fedshare is .inf.: it must be a number above 0"),
+        (["--set", "item_rate=1e25"], r"fedshare diverged: items.* not finite; nothing was saved: lower its rates"),
         (["--sed", "1"], r"No such option.*--sed\b.*--seed.*see retract train --help"),
     ],
 )
@@ -181,7 +182,7 @@ def test_a_trained_folder_is_replaced_by_force_alone_and_what_is_not_ours_in_it_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "fedsharre"], r"unknown system 'fedsharre'; known systems: fedshare, lightgcn"),
+        (["train", "fedsharre"], r"unknown system 'fedsharre'; known systems: exact, fedshare, lightgcn"),
         (["train", "fedshare", "extra"], r"unexpected extra argument"),
         (["trian", "fedshare"], r"No such command 'trian'\. Did you mean 'train'\? \(see retract --help\)"),
     ],

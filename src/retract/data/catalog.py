@@ -45,6 +45,12 @@ class Catalog:
             np.array_equal(self.user_ids, other.user_ids) and np.array_equal(self.item_ids, other.item_ids)
         )
 
+    def starts(self, other: Catalog) -> bool:
+        """Whether `other` gives every id of this catalog the same code, and may have more."""
+        return np.array_equal(self.user_ids, other.user_ids[: self.n_users]) and np.array_equal(
+            self.item_ids, other.item_ids[: self.n_items]
+        )
+
     @cached_property
     def _user_codes(self) -> dict[str, int]:
         return {str(name): code for code, name in enumerate(self.user_ids)}

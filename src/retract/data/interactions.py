@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -152,6 +152,20 @@ class Interactions:
         """The interactions of some users."""
         return self.where(np.isin(self.users, np.asarray(users)))
 
+    def over(self, catalog: Catalog) -> Interactions:
+        """The same interactions over a catalog that appends users and items to this one's.
+
+        Raises
+        ------
+        DataError
+            If `catalog` gives another code to any id of this one.
+        """
+        if self.catalog.same_as(catalog):
+            return self
+        if not self.catalog.starts(catalog):
+            raise DataError("the larger catalog must hold all old ids first, in their order, and then the new ones")
+        return replace(self, catalog=catalog)
+
     def contains(self, other: Interactions) -> NDArray[np.bool_]:
         """For each interaction of `other`, whether this set holds it; shape [len(other)]."""
         self._check_same(other)
@@ -161,10 +175,10 @@ class Interactions:
         return found
 
     def __sub__(self, other: Interactions) -> Interactions:
-        return self.where(~other.contains(self))
+        return self.where(~self._also_in(other))
 
     def __and__(self, other: Interactions) -> Interactions:
-        return self.where(other.contains(self))
+        return self.where(self._also_in(other))
 
     def __or__(self, other: Interactions) -> Interactions:
         """Both; where both hold a pair, this set's rating and time stay.
@@ -189,6 +203,16 @@ class Interactions:
             joined(self.timestamps, extra.timestamps),
         )
         return both._map(lambda column: column[order])
+
+    def _also_in(self, other: Interactions) -> NDArray[np.bool_]:
+        """For each interaction of this set, whether `other` holds it; fast where `other` is small."""
+        self._check_same(other)
+        at = np.searchsorted(self.keys, other.keys)
+        at = at[at < len(self)]
+        common = at[np.isin(self.keys[at], other.keys)]
+        mask = np.zeros(len(self), dtype=np.bool_)
+        mask[common] = True
+        return mask
 
     def _map(self, change: Callable[[Column], Column]) -> Interactions:
         return Interactions(

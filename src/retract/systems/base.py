@@ -30,7 +30,7 @@ def no_progress(stage: str, done: int, total: int) -> None:
 class SystemConfig(BaseModel):
     """Base of all configurations: frozen, and unknown settings are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

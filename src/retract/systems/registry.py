@@ -11,10 +11,15 @@ from pydantic import ValidationError
 from retract.errors import ConfigError
 from retract.systems.base import System, SystemConfig
 from retract.systems.baselines import LightGCN, LightGCNConfig
+from retract.systems.exact import Exact, ExactConfig
 from retract.systems.fedshare import FedShare, FedShareConfig
 
-_CONFIGS: Mapping[str, type[SystemConfig]] = {"fedshare": FedShareConfig, "lightgcn": LightGCNConfig}
-_SYSTEMS: Mapping[str, Callable[..., Any]] = {"fedshare": FedShare, "lightgcn": LightGCN}
+_CONFIGS: Mapping[str, type[SystemConfig]] = {
+    "exact": ExactConfig,
+    "fedshare": FedShareConfig,
+    "lightgcn": LightGCNConfig,
+}
+_SYSTEMS: Mapping[str, Callable[..., Any]] = {"exact": Exact, "fedshare": FedShare, "lightgcn": LightGCN}
 
 
 def system_names() -> list[str]:

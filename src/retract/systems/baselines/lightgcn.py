@@ -72,7 +72,9 @@ class LightGCN:
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
-            log.append({"stage": "train", "round": step, "loss": float(loss.detach()), "seconds": round(watch.seconds, 4)})
+            log.append(
+                {"stage": "train", "round": step, "loss": float(loss.detach()), "seconds": round(watch.seconds, 4)}
+            )
             progress("training", step + 1, config.steps)
         users, items = light_gcn(graph, nodes.detach(), config.layers)
         return Trained(self.name, config, seed, {"users": users, "items": items}, Memory({}), shared, tuple(log))

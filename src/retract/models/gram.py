@@ -1,0 +1,81 @@
+"""Weighted Gram matrices: the sums over users that closed-form recommenders are made from, exact to the last bit.
+
+Every weight is rounded once, to a whole multiple of 2^-30. All sums of such numbers below 2^22 are exact in float64, so
+the order of the summands, how users are split into cohorts, and what was added and taken away again leave no trace.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from retract.data import Interactions
+from retract.errors import DataError
+
+UNIT = 2.0**-30
+"""All weights are whole multiples of it."""
+LARGEST_SUM = 2.0**22
+"""Below it, sums of weights are exact: 52 bits."""
+
+
+def user_weights(degrees: NDArray[np.int64], exponent: float) -> NDArray[np.float64]:
+    """ω = n^{-α} of users with n interactions, to the nearest multiple of `UNIT`; 0 for n = 0.
+
+    Parameters
+    ----------
+    degrees
+        Interactions per user, shape [n_users].
+    exponent
+        α in [0, 1].
+
+    Returns
+    -------
+    ndarray
+        float64, shape [n_users].
+    """
+    weights = np.where(degrees > 0, np.maximum(degrees, 1.0) ** -exponent, 0.0)
+    rounded: NDArray[np.float64] = np.rint(weights / UNIT) * UNIT
+    return rounded
+
+
+def rows(interactions: Interactions) -> sp.csr_matrix:
+    """The user x item matrix X, float64 ones."""
+    shape = (interactions.n_users, interactions.n_items)
+    return sp.csr_matrix((np.ones(len(interactions)), interactions.items, interactions.indptr), shape=shape)
+
+
+def weighted_gram(matrix: sp.csr_matrix, weights: NDArray[np.float64]) -> sp.csr_matrix:
+    """G = Xᵀ diag(ω) X.
+
+    Parameters
+    ----------
+    matrix
+        X, shape [n_users, n_items].
+    weights
+        ω, shape [n_users]; multiples of `UNIT`, of any sign.
+
+    Returns
+    -------
+    csr_matrix
+        float64, shape [n_items, n_items], symmetric, without explicit zeros, indices ascending.
+
+    Raises
+    ------
+    DataError
+        If an item's weights add up to more than `LARGEST_SUM`, beyond which sums are no longer exact.
+    """
+    scaled = matrix.copy()
+    scaled.data = matrix.data * np.repeat(weights, np.diff(matrix.indptr))
+    gram = sp.csr_matrix(matrix.T.tocsr() @ scaled)
+    largest = float(np.abs(gram.diagonal()).max(initial=0.0))
+    if largest >= LARGEST_SUM:
+        raise DataError(f"an item's weights add up to {largest:g}, too many to sum exactly: raise activity_exponent")
+    gram.eliminate_zeros()
+    gram.sort_indices()
+    return gram
+
+
+def gram_of(interactions: Interactions, exponent: float) -> sp.csr_matrix:
+    """G of all users, with ω_u = |D_u|^{-α}."""
+    return weighted_gram(rows(interactions), user_weights(interactions.user_degrees(), exponent))

@@ -1,0 +1,91 @@
+"""Exact beside the user's data: a user's term of the sums, and the recommendations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from retract.data import Interactions
+from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
+from retract.models.gram import user_weights, weighted_gram
+from retract.models.graph_filter import ChangedGram, filtered
+from retract.systems.exact.config import ExactConfig
+from retract.systems.exact.tables import Tables
+
+
+class Term:
+    """A user's term ω_u x_u x_uᵀ of the Gram matrix (a `ClientTask`): what a client adds to a sum, and nothing else.
+
+    Sums of terms are exact, so the law holds to the last bit, and a secure sum over integers can carry it.
+    """
+
+    def __init__(self, exponent: float) -> None:
+        self.exponent = exponent
+
+    def start(self, users: NDArray[np.int64], seed: int) -> ClientState:
+        """A client keeps nothing."""
+        return {}
+
+    def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
+        """The cohort's sum, dense; a client's message is counted as the triangle of its term, 12 bytes a number."""
+        shape = (len(cohort), cohort.n_items)
+        rows = sp.csr_matrix((np.ones(len(cohort.items)), cohort.items, cohort.indptr), shape=shape)
+        gram = weighted_gram(rows, user_weights(cohort.degrees, self.exponent))
+        sent = torch.from_numpy(cohort.degrees * (cohort.degrees + 1) // 2 * 12)
+        return Reply(Update({"gram": torch.from_numpy(gram.toarray())}, len(cohort)), {}, sent)
+
+
+class EaseRecommender:
+    """Scores x B with B = I - P diag(P)^{-1}, from the users' own histories, whatever they share.
+
+    Parameters
+    ----------
+    inverse
+        P, float64, shape [n_items, n_items].
+    """
+
+    few = 32
+    """Up to so many users their items' rows are read from P; for more, B is made once."""
+
+    def __init__(self, inverse: Tensor) -> None:
+        self.inverse = inverse
+        self._scale = -1 / inverse.diagonal()
+        self._matrix: Tensor | None = None
+
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+        """Shape [len(users), n_items]."""
+        own = history.csr()[users]
+        if len(users) <= self.few:
+            read = torch.stack([self.inverse[torch.from_numpy(row.indices.astype(np.int64))].sum(0) for row in own])
+            return (read * self._scale + torch.from_numpy(own.toarray())).float()
+        if self._matrix is None:
+            self._matrix = (self.inverse * self._scale).float()
+            self._matrix.diagonal().zero_()
+        indptr, indices, ones = (torch.from_numpy(part) for part in (own.indptr, own.indices, own.data))
+        return torch.sparse_csr_tensor(indptr, indices, ones, size=own.shape) @ self._matrix
+
+
+class FilterRecommender:
+    """Scores by the graph filter, from the users' own histories, whatever they share."""
+
+    def __init__(self, gram: ChangedGram, degrees: Tensor, config: ExactConfig) -> None:
+        self.gram, self.degrees, self.config = gram, degrees, config
+
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+        """Shape [len(users), n_items]."""
+        own = sp.csr_matrix(history.csr()[users], dtype=np.float64)
+        exponents = self.config.source_exponent, self.config.target_exponent
+        return torch.from_numpy(filtered(own, self.gram, self.degrees.numpy(), *exponents)).float()
+
+
+def recommender_of(model: Mapping[str, Tensor], config: ExactConfig) -> EaseRecommender | FilterRecommender:
+    """The recommender that reads these tables."""
+    if "inverse" in model:
+        return EaseRecommender(model["inverse"])
+    tables = Tables.of(model)
+    return FilterRecommender(tables.gram, tables["degrees"], config)
