@@ -93,8 +93,58 @@ def _times(users: sp.csr_matrix, inverse: NDArray[np.float64]) -> NDArray[np.flo
     return sums
 
 
-def inverse_error(inverse: Tensor, interactions: sp.csr_matrix, weights: NDArray[np.float64], ridge: float) -> float:
-    """An estimate of ‖P (G + λI) - I‖_F, which bounds the relative error of P: its mean over signs z is exact.
+def exchanged_inverse(
+    inverse: Tensor,
+    items: NDArray[np.int64],
+    now: NDArray[np.int64],
+    columns: NDArray[np.float64],
+    ridge: float,
+) -> Tensor:
+    """(G' + λI)^{-1} over the items `now` from that over `items`: some go, some come, by their Schur complements.
+
+    Parameters
+    ----------
+    inverse
+        P over `items`; left as it is.
+    items, now
+        Item codes, ascending; the Gram matrix among those that stay is the same.
+    columns
+        Columns of the new Gram matrix of the items that come, over the rows `now`; shape [len(now), came].
+    ridge
+        λ.
+
+    Returns
+    -------
+    Tensor
+        float64, shape [len(now), len(now)].
+    """
+    stays, goes = (np.flatnonzero(mask) for mask in (np.isin(items, now), ~np.isin(items, now)))
+    old, comes = (np.flatnonzero(mask) for mask in (np.isin(now, items), ~np.isin(now, items)))
+    full = inverse.numpy()
+    kept = full[np.ix_(stays, stays)]
+    if len(goes):
+        link = full[np.ix_(goes, stays)]
+        kept -= link.T @ np.linalg.solve(full[np.ix_(goes, goes)], link)
+    out = np.empty((len(now), len(now)))
+    moved = kept @ columns[old]
+    corner = np.linalg.inv(columns[comes] + ridge * np.eye(len(comes)) - columns[old].T @ moved)
+    side = moved @ corner
+    kept += side @ moved.T
+    out[np.ix_(old, old)] = kept
+    out[np.ix_(old, comes)] = -side
+    out[np.ix_(comes, old)] = -side.T
+    out[np.ix_(comes, comes)] = corner
+    return torch.from_numpy(out)
+
+
+def inverse_error(
+    inverse: Tensor,
+    interactions: sp.csr_matrix,
+    weights: NDArray[np.float64],
+    ridge: float,
+    items: NDArray[np.int64] | None = None,
+) -> float:
+    """An estimate of ‖P (G + λI) - I‖_F, which bounds the relative error of P.
 
     ‖P - A^{-1}‖ = ‖(PA - I) A^{-1}‖ ≤ ‖PA - I‖ ‖A^{-1}‖, and E‖(PA - I) z‖² = ‖PA - I‖_F² for random signs z.
 
@@ -102,15 +152,22 @@ def inverse_error(inverse: Tensor, interactions: sp.csr_matrix, weights: NDArray
     ----------
     interactions, weights
         X and ω with G = Xᵀ diag(ω) X.
+    items
+        The items that P is over, where these are not all.
     """
-    signs = np.where(streams.uniform(0, 0, np.arange(len(inverse)), "probe") < 0.5, -1.0, 1.0)
-    product = interactions.T @ (weights * (interactions @ signs)) + ridge * signs
+    items = np.arange(len(inverse)) if items is None else items
+    signs = np.where(streams.uniform(0, 0, items, "probe") < 0.5, -1.0, 1.0)
+    spread = np.zeros(interactions.shape[1])
+    spread[items] = signs
+    product = (interactions.T @ (weights * (interactions @ spread)))[items] + ridge * signs
     return float((inverse @ torch.from_numpy(product) - torch.from_numpy(signs)).norm())
 
 
 def with_new_items(inverse: Tensor, n_items: int, ridge: float) -> Tensor:
     """P over a larger catalog whose new items nobody has touched: they stand alone, with 1/λ."""
     known = len(inverse)
+    if known == n_items:
+        return inverse
     out = torch.from_numpy(np.zeros((n_items, n_items)))
     out[:known, :known] = inverse
     out.diagonal()[known:] = 1 / ridge

@@ -13,9 +13,10 @@ from torch import Tensor
 from retract.data import Interactions
 from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
 from retract.models.gram import user_weights, weighted_gram
-from retract.models.graph_filter import ChangedGram, filtered
+from retract.models.graph_filter import filtered
+from retract.models.recommender import Recommender
 from retract.systems.exact.config import ExactConfig
-from retract.systems.exact.tables import Tables
+from retract.systems.exact.tables import Tables, form_of
 
 
 class Term:
@@ -59,8 +60,11 @@ class EaseRecommender:
 
     def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
         """Shape [len(users), n_items]."""
-        own = history.csr()[users]
-        if len(users) <= self.few:
+        return self.scores_of(history.csr()[users])
+
+    def scores_of(self, own: sp.csr_matrix) -> Tensor:
+        """Scores from rows of ones (float32), shape [n, n_items]."""
+        if own.shape[0] <= self.few:
             read = torch.stack([self.inverse[torch.from_numpy(row.indices.astype(np.int64))].sum(0) for row in own])
             return (read * self._scale + torch.from_numpy(own.toarray())).float()
         if self._matrix is None:
@@ -73,19 +77,34 @@ class EaseRecommender:
 class FilterRecommender:
     """Scores by the graph filter, from the users' own histories, whatever they share."""
 
-    def __init__(self, gram: ChangedGram, degrees: Tensor, config: ExactConfig) -> None:
-        self.gram, self.degrees, self.config = gram, degrees, config
+    def __init__(self, tables: Tables, config: ExactConfig) -> None:
+        self.tables, self.config = tables, config
 
     def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
         """Shape [len(users), n_items]."""
         own = sp.csr_matrix(history.csr()[users], dtype=np.float64)
-        exponents = self.config.source_exponent, self.config.target_exponent
-        return torch.from_numpy(filtered(own, self.gram, self.degrees.numpy(), *exponents)).float()
+        degrees, exponents = self.tables["degrees"].numpy(), (self.config.source_exponent, self.config.target_exponent)
+        return torch.from_numpy(filtered(own, self.tables.gram, degrees, *exponents)).float()
 
 
-def recommender_of(model: Mapping[str, Tensor], config: ExactConfig) -> EaseRecommender | FilterRecommender:
+class BlockRecommender:
+    """The filter's scores of all items, and on top EASE's of the most frequent ones."""
+
+    def __init__(self, tables: Tables, config: ExactConfig) -> None:
+        self.filter, self.ease = FilterRecommender(tables, config), EaseRecommender(tables["inverse"])
+        self.head, self.blend = tables["head"], config.blend
+
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+        """Shape [len(users), n_items]."""
+        own = sp.csr_matrix(history.csr()[users][:, self.head.numpy()])
+        scores = self.blend * self.filter.scores(users, history)
+        scores[:, self.head] += self.ease.scores_of(own)
+        return scores
+
+
+def recommender_of(model: Mapping[str, Tensor], config: ExactConfig) -> Recommender:
     """The recommender that reads these tables."""
-    if "inverse" in model:
+    form = form_of(model)
+    if form == "ease":
         return EaseRecommender(model["inverse"])
-    tables = Tables.of(model)
-    return FilterRecommender(tables.gram, tables["degrees"], config)
+    return (FilterRecommender if form == "filter" else BlockRecommender)(Tables.of(model), config)

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from retract.systems.base import SystemConfig
 
-Form = Literal["ease", "filter"]
+Form = Literal["ease", "filter", "block"]
 
 
 class ExactConfig(SystemConfig):
     """Settings of Exact; the defaults were tuned on a validation part of ML-1M's and Gowalla's train fold."""
 
     form: Annotated[
-        Literal["auto", "ease", "filter"],
-        Field(description="EASE (dense) or the graph filter (sparse); auto takes EASE where its memory suffices."),
+        Literal["auto", "ease", "filter", "block"],
+        Field(
+            description="EASE (dense), the graph filter (sparse), or EASE on the most frequent items and the filter on "
+            "all; auto takes EASE where its memory suffices, else block."
+        ),
     ] = "auto"
-    memory_gb: Annotated[float, Field(gt=0, description="What auto lets EASE take, three matrices of items.")] = 2.0
-    activity_exponent: Annotated[
-        float | None,
-        Field(ge=0, le=1, description="A user of n interactions weighs n^-α; unless given 0.5, filter 0.75."),
-    ] = None
+    memory_gb: Annotated[float, Field(gt=0, description="What EASE may take while it is made, in GB.")] = 2.0
+    ease_exponent: Annotated[
+        float, Field(ge=0, le=1, description="In EASE's sums a user of n interactions weighs n^-α.")
+    ] = 0.5
     ridge: Annotated[float, Field(gt=0, description="Regularisation λ of EASE.")] = 50.0
+    filter_exponent: Annotated[
+        float, Field(ge=0, le=1, description="In the filter's sums a user of n interactions weighs n^-α.")
+    ] = 0.75
     source_exponent: Annotated[float, Field(ge=0, le=2, description="Filter: items seen weigh degree^-a.")] = 0.5
     target_exponent: Annotated[float, Field(ge=-1, le=1, description="Filter: items scored weigh degree^-b.")] = 0.3
+    head: Annotated[
+        int | None, Field(ge=1, description="Items that EASE covers in block form; as many as memory_gb allows.")
+    ] = None
+    blend: Annotated[float, Field(ge=0, description="Weight of the filter beside EASE in block form.")] = 5.0
     count_private: Annotated[
         bool, Field(description="Private interactions count too, through a sum over clients; EASE only.")
     ] = False
@@ -37,15 +47,14 @@ class ExactConfig(SystemConfig):
         """The form that a catalog of this size gets."""
         if self.form != "auto":
             return self.form
-        return "ease" if self.memory_for(n_items) <= self.memory_gb else "filter"
+        return "ease" if self.memory_for(n_items) <= self.memory_gb else "block"
 
-    def exponent_for(self, form: Form) -> float:
-        """α."""
-        if self.activity_exponent is not None:
-            return self.activity_exponent
-        return 0.5 if form == "ease" else 0.75
+    def head_for(self, n_items: int) -> int:
+        """How many items EASE covers in block form."""
+        affordable = math.isqrt(int(self.memory_gb * 1e9 / 24))
+        return max(1, min(n_items, affordable if self.head is None else self.head))
 
     @staticmethod
     def memory_for(n_items: int) -> float:
-        """Gigabytes that EASE takes while it is made."""
-        return 3 * 8 * n_items**2 / 1e9
+        """Gigabytes that EASE takes while it is made: three matrices of items by items."""
+        return 24 * n_items**2 / 1e9

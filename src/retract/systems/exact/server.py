@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retract.data import Interactions
-from retract.models.ease import changed_inverse, inverse_error, regularised_inverse, with_new_items
+from retract.models.ease import changed_inverse, exchanged_inverse, inverse_error, regularised_inverse, with_new_items
 from retract.models.gram import gram_of, rows, user_weights, weighted_gram
 from retract.models.graph_filter import ChangedGram
 from retract.systems.exact.config import ExactConfig
-from retract.systems.exact.tables import Tables
+from retract.systems.exact.tables import Tables, form_of
 
 WORTH = 4
 """A low-rank update of rank r beats a new factorisation of an n x n matrix while WORTH * r < n, as measured."""
@@ -30,14 +30,58 @@ class Solved:
     how: Mapping[str, object]
 
 
+@dataclass(frozen=True)
+class Difference:
+    """What turns the sums over one set of interactions into another's: one term per row, with a sign.
+
+    Parameters
+    ----------
+    users
+        U, shape [r, n_items].
+    signs
+        -1 for a term that is taken away, 1 for one that is added, shape [r].
+    """
+
+    users: sp.csr_matrix
+    signs: NDArray[np.float64]
+
+    @classmethod
+    def between(cls, before: Interactions, after: Interactions, users: NDArray[np.int64]) -> Difference:
+        """The terms of `users`, the only ones who changed."""
+        terms = [_rows_of(held, users) for held in (before, after)]
+        terms = [own[np.diff(own.indptr) > 0] for own in terms]
+        signs = np.repeat([-1.0, 1.0], [own.shape[0] for own in terms])
+        return cls(sp.csr_matrix(sp.vstack(terms)), signs)
+
+    def __len__(self) -> int:
+        return len(self.signs)
+
+    def weights(self, exponent: float) -> NDArray[np.float64]:
+        """The terms' signed weights, shape [r]."""
+        return self.signs * user_weights(np.diff(self.users.indptr), exponent)
+
+    def of_items(self, degrees: Tensor) -> Tensor:
+        """Item degrees after the change."""
+        signs = np.repeat(self.signs, np.diff(self.users.indptr)).astype(np.int64)
+        out = degrees.numpy().copy()
+        np.add.at(out, self.users.indices, signs)
+        return torch.from_numpy(out)
+
+
 def solve(shared: Interactions, config: ExactConfig, reason: str = "training") -> Solved:
     """The closed form of S, from nothing."""
     form = config.form_for(shared.n_items)
-    gram = gram_of(shared, config.exponent_for(form))
     how = {"form": form, "why": why(config, shared.n_items), "method": "closed form", "reason": reason}
-    if form == "filter":
-        return Solved(Tables(ChangedGram(gram), torch.from_numpy(shared.item_degrees())), how)
-    return Solved({"inverse": regularised_inverse(gram, config.ridge)}, how)
+    if form == "ease":
+        return Solved({"inverse": regularised_inverse(gram_of(shared, config.ease_exponent), config.ridge)}, how)
+    degrees = shared.item_degrees()
+    dense = {"degrees": torch.from_numpy(degrees)}
+    if form == "block":
+        head = most_frequent(degrees, config.head_for(shared.n_items))
+        weights = user_weights(shared.user_degrees(), config.ease_exponent)
+        gram = weighted_gram(sp.csr_matrix(rows(shared)[:, head]), weights)
+        dense |= {"head": torch.from_numpy(head), "inverse": regularised_inverse(gram, config.ridge)}
+    return Solved(Tables(ChangedGram(gram_of(shared, config.filter_exponent)), dense), how)
 
 
 def why(config: ExactConfig, n_items: int) -> str:
@@ -47,35 +91,6 @@ def why(config: ExactConfig, n_items: int) -> str:
     compared = "at most" if config.form_for(n_items) == "ease" else "more than"
     need, limit = config.memory_for(n_items), config.memory_gb
     return f"EASE of {n_items:,} items takes {need:.3g} GB, {compared} the {limit:g} GB that memory_gb allows"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What turns the Gram matrix of one set of interactions into another's: Uᵀ diag(c) U.
-
-    Parameters
-    ----------
-    users
-        U, one row per term, shape [r, n_items].
-    weights
-        c, shape [r].
-    """
-
-    users: sp.csr_matrix
-    weights: NDArray[np.float64]
-
-    @classmethod
-    def between(
-        cls, before: Interactions, after: Interactions, users: NDArray[np.int64], exponent: float
-    ) -> Difference:
-        """The terms of `users`, the only ones who changed: the old ones taken away, the new ones added."""
-        terms, weights = [], []
-        for held, sign in ((before, -1.0), (after, 1.0)):
-            own = _rows_of(held, users)
-            own = own[np.diff(own.indptr) > 0]
-            terms.append(own)
-            weights.append(sign * user_weights(np.diff(own.indptr), exponent))
-        return cls(sp.csr_matrix(sp.vstack(terms)), np.concatenate(weights))
 
 
 def resolve(
@@ -90,56 +105,83 @@ def resolve(
     Parameters
     ----------
     before, after
-        Over the same catalog.
+        Over the same catalog, that of `model` or one that appends to it.
     users
         Codes of the users who differ, ascending.
     """
     form = config.form_for(after.n_items)
-    if form == "filter" and "inverse" in model:
-        return solve(after, config, "the catalog outgrew EASE")
-    difference = Difference.between(before, after, users, config.exponent_for(form))
-    how: dict[str, object] = {"form": form, "rank": len(difference.weights)}
-    if not len(difference.weights):
-        return Solved(model, {**how, "method": "nothing to change"})
-    if form == "filter":
-        tables = Tables.of(model)
-        gram = tables.gram.plus(weighted_gram(difference.users, difference.weights))
-        return Solved(Tables(gram, _changed_degrees(tables.degrees, difference)), {**how, "method": "sums changed"})
-    if WORTH * len(difference.weights) >= after.n_items:
+    if form_of(model) != form:
+        return solve(after, config, f"a catalog of this size gets another form than {form_of(model)}")
+    difference = Difference.between(before, after, users)
+    how: dict[str, object] = {"form": form, "rank": len(difference)}
+    if form == "ease":
+        inverse = with_new_items(model["inverse"], after.n_items, config.ridge)
+        if not len(difference):
+            return Solved({"inverse": inverse}, {**how, "method": "nothing to change"})
+        return _resolve_inverse(inverse, np.arange(after.n_items), difference, after, config, how)
+    tables = Tables.of(model)
+    tables = tables if len(tables.dense["degrees"]) == after.n_items else tables.over(after.n_items)
+    gram = tables.gram.plus(weighted_gram(difference.users, difference.weights(config.filter_exponent)))
+    dense = {**tables.dense, "degrees": difference.of_items(tables.dense["degrees"])}
+    how["method"] = "sums changed"
+    if form == "block":
+        solved = _resolve_inverse(dense["inverse"], dense["head"].numpy(), difference, after, config, how)
+        if "degrees" in solved.model:  # solved anew as a whole
+            return solved
+        dense, how = {**dense, **solved.model}, {**how, **solved.how}
+    return Solved(Tables(gram, dense), how)
+
+
+def _resolve_inverse(
+    inverse: Tensor,
+    head: NDArray[np.int64],
+    difference: Difference,
+    after: Interactions,
+    config: ExactConfig,
+    how: Mapping[str, object],
+) -> Solved:
+    """EASE's part after the change, over the items that are then the most frequent; or all anew where that is cheaper.
+
+    Parameters
+    ----------
+    inverse, head
+        P before, and the codes of its items.
+    """
+    if WORTH * len(difference) >= len(head):
         return solve(after, config, "cheaper than an update of this rank")
-    inverse = changed_inverse(model["inverse"], difference.users, difference.weights)
-    exponent = config.exponent_for(form)
-    error = inverse_error(inverse, rows(after), user_weights(after.user_degrees(), exponent), config.ridge)
+    terms = sp.csr_matrix(difference.users[:, head])
+    some = np.diff(terms.indptr) > 0
+    if some.any():
+        inverse = changed_inverse(inverse, terms[some], difference.weights(config.ease_exponent)[some])
+    interactions, weights = rows(after), user_weights(after.user_degrees(), config.ease_exponent)
+    tables = {"inverse": inverse}
+    if config.form_for(after.n_items) == "block":
+        now = most_frequent(after.item_degrees(), config.head_for(after.n_items))
+        if not np.array_equal(now, head):
+            come, gone = np.setdiff1d(now, head), np.setdiff1d(head, now)
+            if WORTH * (len(come) + len(gone)) >= len(head):
+                return solve(after, config, "cheaper than exchanging so many items")
+            new = sp.diags(weights) @ interactions[:, come]
+            inverse = exchanged_inverse(inverse, head, now, (interactions[:, now].T @ new).toarray(), config.ridge)
+            how, head = {**how, "exchanged": len(come)}, now
+        tables = {"inverse": inverse, "head": torch.from_numpy(head)}
+    error = inverse_error(inverse, interactions, weights, config.ridge, head)
     if not error <= config.drift:
         return solve(after, config, f"estimated error {error:.1e} of the low-rank update")
-    return Solved({"inverse": inverse}, {**how, "method": "low-rank update", "estimated_error": error})
+    return Solved(tables, {**how, "method": "low-rank update", "estimated_error": error})
 
 
-def grown(model: Mapping[str, Tensor], n_items: int, config: ExactConfig) -> Mapping[str, Tensor]:
-    """The same closed form over a larger catalog, in which nobody has touched the new items yet."""
-    if "inverse" in model:
-        return {"inverse": with_new_items(model["inverse"], n_items, config.ridge)}
-    tables = Tables.of(model)
-    total = tables.gram.total
-    indptr = np.append(total.indptr, np.full(n_items - total.shape[0], total.indptr[-1]))
-    gram = sp.csr_matrix((total.data, total.indices, indptr), shape=(n_items, n_items))
-    degrees = torch.zeros(n_items, dtype=torch.int64)
-    degrees[: len(tables.degrees)] = tables.degrees
-    return Tables(ChangedGram(gram), degrees)
+def most_frequent(degrees: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The codes of the `count` most frequent items, of equals the lower codes, ascending."""
+    order = np.lexsort((np.arange(len(degrees)), -degrees))
+    return np.sort(order[:count])
 
 
 def _rows_of(interactions: Interactions, users: NDArray[np.int64]) -> sp.csr_matrix:
     """Some users' rows of X, at the cost of these rows."""
     begin = np.searchsorted(interactions.users, users, side="left")
     end = np.searchsorted(interactions.users, users, side="right")
-    items = np.concatenate([interactions.items[a:b] for a, b in zip(begin, end, strict=True)])
+    parts = [interactions.items[a:b] for a, b in zip(begin, end, strict=True)]
+    items = np.concatenate([np.empty(0, dtype=np.int64), *parts])
     indptr = np.concatenate([[0], np.cumsum(end - begin)])
     return sp.csr_matrix((np.ones(len(items)), items, indptr), shape=(len(users), interactions.n_items))
-
-
-def _changed_degrees(degrees: Tensor, difference: Difference) -> Tensor:
-    """Item degrees after the change: a row with a negative weight is one less, another one more."""
-    signs = np.repeat(np.sign(difference.weights), np.diff(difference.users.indptr)).astype(np.int64)
-    out = degrees.numpy().copy()
-    np.add.at(out, difference.users.indices, signs)
-    return torch.from_numpy(out)

@@ -15,11 +15,11 @@ from retract.models.recommender import Recommender
 from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress
 from retract.systems.exact.client import Term, recommender_of
 from retract.systems.exact.config import ExactConfig
-from retract.systems.exact.server import Solved, grown, resolve, solve
+from retract.systems.exact.server import Solved, resolve, solve
 
 
 class Exact:
-    """Closed forms of sums over users: EASE where memory suffices for it, the graph filter beyond.
+    """Closed forms of sums over users: EASE where memory suffices for it, the graph filter beyond, or both.
 
     To forget is to subtract: after every withdrawal the model is, to floating-point error, the one that training
     without the data gives. What the server keeps for it is the shared data alone.
@@ -105,13 +105,10 @@ class Exact:
         progress("extending", 0, 1)
         before = trained.shared.over(shared.catalog)
         after = before | shared
-        model = trained.model
         if self.config.count_private:
             solved = self._solve_through_clients(after.n_items, engine, seed)
         else:
-            if after.n_items > trained.shared.n_items:
-                model = grown(model, after.n_items, self.config)
-            solved = resolve(model, before, after, np.unique((shared - before).users), self.config)
+            solved = resolve(trained.model, before, after, np.unique((shared - before).users), self.config)
         progress("extending", 1, 1)
         return self._trained(solved, after, trained.seed, trained.log, {"stage": "extend"}, watch)
 
@@ -125,7 +122,7 @@ class Exact:
                 f"count_private sums dense matrices, and {n_items:,} items are too many for EASE: "
                 "raise memory_gb, or leave count_private off"
             )
-        update = engine.run(Term(self.config.exponent_for("ease")), Broadcast(0, {}), engine.users, seed=seed)
+        update = engine.run(Term(self.config.ease_exponent), Broadcast(0, {}), engine.users, seed=seed)
         inverse = regularised_inverse(sp.csr_matrix(update.tensors["gram"].numpy()), self.config.ridge)
         return Solved({"inverse": inverse}, {"form": "ease", "method": "closed form of a sum over clients"})
 

@@ -1,31 +1,34 @@
-"""The graph filter's model as named tensors, made when they are asked for."""
+"""Exact's model as named tensors: which form they are, and a Gram matrix that is added up when it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from retract.models.graph_filter import ChangedGram
+from retract.systems.exact.config import Form
 
 _PARTS = ("indptr", "indices", "values")
 
 
 class Tables(Mapping[str, Tensor]):
-    """The Gram matrix as CSR and the items' degrees.
+    """The tables of a model with a graph filter.
 
     Parameters
     ----------
     gram
-        G; its parts are added up when a table is read, as for saving.
-    degrees
-        Interactions per item, int64, shape [n_items].
+        G, read as CSR "indptr", "indices" and "values"; its parts are added up when one is read, as for saving.
+    dense
+        "degrees", interactions per item, int64, shape [n_items]; in block form also "inverse", P of the most frequent
+        items, and "head", their codes, ascending.
     """
 
-    def __init__(self, gram: ChangedGram, degrees: Tensor) -> None:
-        self.gram, self.degrees = gram, degrees
+    def __init__(self, gram: ChangedGram, dense: Mapping[str, Tensor]) -> None:
+        self.gram, self.dense = gram, dense
 
     @classmethod
     def of(cls, model: Mapping[str, Tensor]) -> Tables:
@@ -34,17 +37,34 @@ class Tables(Mapping[str, Tensor]):
             return model
         indptr, indices, values = (model[name].numpy() for name in _PARTS)
         n = len(indptr) - 1
-        return cls(ChangedGram(sp.csr_matrix((values, indices, indptr), shape=(n, n))), model["degrees"])
+        dense = {name: table for name, table in model.items() if name not in _PARTS}
+        return cls(ChangedGram(sp.csr_matrix((values, indices, indptr), shape=(n, n))), dense)
+
+    def over(self, n_items: int) -> Tables:
+        """The same over a larger catalog, in which nobody has touched the new items yet."""
+        total = self.gram.total
+        more = n_items - total.shape[0]
+        indptr = np.append(total.indptr, np.full(more, total.indptr[-1], dtype=total.indptr.dtype))
+        gram = sp.csr_matrix((total.data, total.indices, indptr), shape=(n_items, n_items))
+        degrees = torch.cat([self.dense["degrees"], torch.zeros(more, dtype=torch.int64)])
+        return Tables(ChangedGram(gram), {**self.dense, "degrees": degrees})
 
     def __getitem__(self, name: str) -> Tensor:
-        if name == "degrees":
-            return self.degrees
+        if name not in _PARTS:
+            return self.dense[name]
         total = self.gram.total
         parts = dict(zip(_PARTS, (total.indptr, total.indices, total.data), strict=True))
         return torch.from_numpy(parts[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter((*_PARTS, "degrees"))
+        return iter((*_PARTS, *self.dense))
 
     def __len__(self) -> int:
-        return len(_PARTS) + 1
+        return len(_PARTS) + len(self.dense)
+
+
+def form_of(model: Mapping[str, Tensor]) -> Form:
+    """Which form these tables are."""
+    if "inverse" not in model:
+        return "filter"
+    return "block" if "head" in model else "ease"
