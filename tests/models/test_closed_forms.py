@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retract.errors import ConfigError, DataError
-from retract.models.ease import changed_inverse, inverse_error, regularised_inverse, with_new_items
+from retract.models.ease import changed_inverse, exchanged_inverse, inverse_error, regularised_inverse, with_new_items
 from retract.models.gram import LARGEST_SUM, UNIT, gram_of, rows, user_weights, weighted_gram
 from retract.models.graph_filter import ChangedGram, filtered
 from tests.samples import random_interactions
@@ -124,6 +124,18 @@ def test_a_changed_inverse_is_the_inverse_of_what_changed(seed, rank, ridge):
         got = changed_inverse(before, change[some], weights[some])
         assert distance(got, np.linalg.inv(regularised(after, after_weights, ridge))) < 1e-12
     assert torch.equal(before, kept)
+
+
+@given(SEEDS, st.integers(1, 20), st.integers(0, 20), st.integers(0, 20))
+def test_an_inverse_over_other_items_is_the_one_made_from_nothing(seed, n_stay, n_go, n_come):
+    draw = np.random.default_rng(seed)
+    matrix, codes = binary(draw, 40, 60), draw.permutation(60)
+    weights = weights_of(matrix)
+    stay, go, come = np.split(codes[: n_stay + n_go + n_come], [n_stay, n_stay + n_go])
+    items, now = np.sort(np.r_[stay, go]), np.sort(np.r_[stay, come])
+    before, after = (regularised_inverse(weighted_gram(matrix[:, part], weights), 2.0) for part in (items, now))
+    columns = dense_gram(matrix, weights)[np.ix_(now, np.sort(come))]
+    assert distance(exchanged_inverse(before, items, now, columns, 2.0), after) < 1e-12
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e-5, 1e-2])

@@ -178,7 +178,10 @@ def forgotten(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[folders.T
 
 
 def test_no_table_of_the_folder_holds_a_pair_of_an_erased_user(forgotten, tmp_path):
-    user = forgotten[1].catalog.user("canary-user-99")
+    before, after = forgotten
+    user = after.catalog.user("canary-user-99")
+    assert after.trained.shared == before.trained.shared - before.trained.shared.of_users([user])
+    assert_never_knew(after.system, after.trained)
     assert user not in {pair[0] for pair in pairs_on_disk(tmp_path / "run")}
 
 
