@@ -15,6 +15,7 @@ from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
 from retract.models.gram import user_weights, weighted_gram
 from retract.models.graph_filter import filtered
 from retract.models.recommender import Recommender
+from retract.models.sparse import Pattern, weighted_sum
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.tables import Tables, form_of
 
@@ -70,8 +71,8 @@ class EaseRecommender:
         if self._matrix is None:
             self._matrix = (self.inverse * self._scale).float()
             self._matrix.diagonal().zero_()
-        indptr, indices, ones = (torch.from_numpy(part) for part in (own.indptr, own.indices, own.data))
-        return torch.sparse_csr_tensor(indptr, indices, ones, size=own.shape) @ self._matrix
+        places = Pattern(own.indptr.astype(np.int64), own.indices.astype(np.int64), own.shape[1])
+        return weighted_sum(places, places.ones, self._matrix)
 
 
 class FilterRecommender:

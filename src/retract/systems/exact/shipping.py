@@ -1,0 +1,247 @@
+"""The model as one small file for clients: whoever holds it needs to ask the server for nothing.
+
+Asking for the rows of single items would tell the server which items a client holds in private. So clients get all
+rows, sparsified, in eight bits a number, and compressed.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import norm
+from torch import Tensor
+
+from retract import streams
+from retract.data import Catalog, Interactions
+from retract.errors import ConfigError, FolderError
+from retract.models.ease import regularised_inverse
+from retract.models.gram import rows, user_weights, weighted_gram
+from retract.systems.base import Trained
+from retract.systems.exact.config import ExactConfig
+from retract.systems.exact.tables import Tables, form_of
+
+MAGIC = b"retract shipped model 1\n"
+LEVELS = 127
+"""Values are whole multiples of their row's largest, parted in so many."""
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """What a client holds: the items, and a sparse item-to-item matrix.
+
+    Parameters
+    ----------
+    item_ids, titles
+        As in the catalog.
+    matrix
+        B, float32, shape [n_items, n_items]: a history's scores are the sum of its items' rows.
+    """
+
+    item_ids: NDArray[np.str_]
+    titles: NDArray[np.str_] | None
+    matrix: sp.csr_matrix
+
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+        """Shape [len(users), n_items]."""
+        return torch.from_numpy((history.csr()[users] @ self.matrix).toarray())
+
+    def recommend(self, items: Iterable[str], k: int = 10) -> list[tuple[str, float]]:
+        """The `k` best items for somebody who has `items`, by original id, with their scores.
+
+        Raises
+        ------
+        UnknownIdError
+            If an item is unknown; the message names the nearest known ids.
+        """
+        catalog = Catalog(np.empty(0, dtype=np.str_), self.item_ids, self.titles)
+        own = catalog.items(items)
+        scores = np.asarray(self.matrix[own].sum(axis=0)).ravel()
+        scores[own] = -np.inf
+        best = np.argsort(-scores, kind="stable")[: min(k, len(scores) - len(np.unique(own)))]
+        return [(str(self.item_ids[item]), float(scores[item])) for item in best]
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        matrix = self.matrix
+        row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+        scale = np.zeros(matrix.shape[0], dtype=np.float32)
+        np.maximum.at(scale, row, np.abs(matrix.data))
+        levels = np.rint(matrix.data / np.where(scale[row] > 0, scale[row], 1) * LEVELS).astype(np.int8)
+        gaps = np.diff(matrix.indices, prepend=0).astype(np.int64)
+        first = matrix.indptr[:-1][np.diff(matrix.indptr) > 0]
+        gaps[first] = matrix.indices[first]
+        planes = gaps.astype("<u4").view(np.uint8).reshape(-1, 4).T  # equal bytes side by side compress best
+        parts = {"counts": np.diff(matrix.indptr).astype(np.int32), "scale": scale, "levels": levels}
+        parts |= {f"gaps.{place}": np.ascontiguousarray(plane) for place, plane in enumerate(planes)}
+        names = {"items": self.item_ids.tolist(), "titles": None if self.titles is None else self.titles.tolist()}
+        payload = safetensors.numpy.save(parts, metadata={"catalog": json.dumps(names)})
+        return MAGIC + lzma.compress(payload, preset=6)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, source: str = "this file") -> ShippedModel:
+        """Read what `to_bytes` wrote.
+
+        Raises
+        ------
+        FolderError
+            If it is something else or damaged.
+        """
+        if not content.startswith(MAGIC):
+            raise FolderError(f"{source} is not a shipped model: make one with `retract ship`")
+        try:
+            payload = lzma.decompress(content[len(MAGIC) :])
+            parts = safetensors.numpy.load(payload)
+            size = int.from_bytes(payload[:8], "little")
+            names = json.loads(json.loads(payload[8 : 8 + size])["__metadata__"]["catalog"])
+            counts, planes = parts["counts"], [parts[f"gaps.{place}"] for place in range(4)]
+            gaps = np.stack(planes, axis=1).reshape(-1).view("<u4").astype(np.int64)
+            indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+            row = np.repeat(np.arange(len(counts)), counts)
+            columns = np.cumsum(gaps)
+            columns -= np.repeat((columns - gaps)[indptr[:-1][counts > 0]], counts[counts > 0])
+            values = parts["levels"].astype(np.float32) / LEVELS * parts["scale"][row]
+            matrix = sp.csr_matrix((values, columns, indptr), shape=(len(counts), len(counts)))
+            titles = None if names["titles"] is None else np.array(names["titles"], dtype=np.str_)
+            return cls(np.array(names["items"], dtype=np.str_), titles, matrix)
+        except (lzma.LZMAError, EOFError, KeyError, ValueError, safetensors.SafetensorError) as error:
+            raise FolderError(f"{source} is damaged ({type(error).__name__}): ship the model again") from None
+
+    @classmethod
+    def load(cls, path: Path) -> ShippedModel:
+        """Read a file. Errors as in `from_bytes`."""
+        return cls.from_bytes(path.read_bytes(), str(path))
+
+
+def ship(trained: Trained, *, max_bytes: int = 2_000_000, epsilon: float | None = None, delta: float = 1e-6) -> bytes:
+    """The largest entries of the item-to-item matrix, as many as `max_bytes` holds.
+
+    Parameters
+    ----------
+    trained
+        A model of Exact.
+    max_bytes
+        Size of the file at most.
+    epsilon, delta
+        With `epsilon`, the shipped model is (ε, δ)-differentially private for whole users: see `noisy_gram`. EASE only.
+
+    Raises
+    ------
+    ConfigError
+        If the settings allow no model, or noise is asked for in another form than EASE.
+    """
+    catalog = trained.shared.catalog
+    matrix = _item_matrix(trained, epsilon, delta, entries=max_bytes)
+    entries, best = min(max_bytes // 2, matrix.nnz), None
+    for _ in range(4):
+        content = ShippedModel(catalog.item_ids, catalog.titles, _largest(matrix, entries)).to_bytes()
+        fill = len(content) / max_bytes
+        best = content if fill <= 1 else best
+        if 0.9 < fill <= 1 or (fill <= 1 and entries == matrix.nnz):
+            break
+        entries = min(max(int(entries / fill * 0.96), 1), matrix.nnz)
+    if best is not None:
+        return best
+    raise ConfigError(f"{max_bytes:,} bytes are too few for a catalog of {catalog.n_items:,} items: allow more")
+
+
+def _item_matrix(trained: Trained, epsilon: float | None, delta: float, entries: int) -> sp.csr_matrix:
+    """B, of large ones the largest entries; float32."""
+    assert isinstance(trained.config, ExactConfig)
+    config, form = trained.config, form_of(trained.model)
+    if epsilon is not None:
+        if config.count_private:
+            raise ConfigError("noise is added to sums over shared data, and count_private sums more: leave it off")
+        if form != "ease":
+            raise ConfigError(f"noise is added to dense sums, and this model is of form {form}: set form=ease")
+        gram, ridge = noisy_gram(trained.shared, config, epsilon, delta, trained.seed)
+        return _dense_matrix(regularised_inverse(sp.csr_matrix(gram), ridge), entries)
+    if form == "ease":
+        return _dense_matrix(trained.model["inverse"], entries)
+    tables = Tables.of(trained.model)
+    known = np.maximum(tables["degrees"].numpy(), 1).astype(np.float64)
+    left, right = sp.diags(known**-config.source_exponent), sp.diags(known**-config.target_exponent)
+    filtered = _largest(sp.csr_matrix(left @ tables.gram.total @ right), entries)
+    if form == "filter":
+        return filtered
+    head = tables["head"].numpy()
+    part = sp.coo_matrix(_dense_matrix(tables["inverse"], entries))
+    ease = sp.csr_matrix((part.data, (head[part.row], head[part.col])), shape=filtered.shape)
+    return sp.csr_matrix(config.blend * filtered + ease)
+
+
+def _dense_matrix(inverse: Tensor, entries: int) -> sp.csr_matrix:
+    """B = I - P diag(P)^{-1}, its largest entries."""
+    matrix = (inverse / -inverse.diagonal()).float().numpy()
+    np.fill_diagonal(matrix, 0)
+    entries = min(entries, matrix.size)
+    limit = np.partition(np.abs(matrix).ravel(), matrix.size - entries)[matrix.size - entries]
+    return sp.csr_matrix(np.where(np.abs(matrix) >= limit, matrix, 0))
+
+
+def _largest(matrix: sp.csr_matrix, entries: int) -> sp.csr_matrix:
+    """The entries of largest size; rows and columns stay."""
+    out = sp.csr_matrix(matrix, dtype=np.float32, copy=True)
+    out.sort_indices()
+    if out.nnz > entries:
+        size = np.abs(out.data)
+        out.data[size < np.partition(size, out.nnz - entries)[out.nnz - entries]] = 0
+        out.eliminate_zeros()
+    return out
+
+
+def noisy_gram(
+    shared: Interactions, config: ExactConfig, epsilon: float, delta: float, seed: int
+) -> tuple[NDArray[np.float64], float]:
+    """EASE's Gram matrix with Gaussian noise, and the ridge that outweighs the noise.
+
+    A user's term is bounded by ‖ω x xᵀ‖_F = ω n ≤ 1 (weights are lowered to 1/n), so one user more or less moves the
+    sum by at most 1, and the noise of `gaussian_deviation` makes all that is computed from it (ε, δ)-private.
+
+    Returns
+    -------
+    gram, ridge
+        float64, shape [n_items, n_items]; λ plus twice the deviation times √n_items, the noise's largest eigenvalue.
+    """
+    deviation = gaussian_deviation(epsilon, delta)
+    degrees = shared.user_degrees()
+    weights = user_weights(degrees, max(config.ease_exponent, 1.0))
+    gram: NDArray[np.float64] = weighted_gram(rows(shared), weights).toarray()
+    n = shared.n_items
+    noise = streams.normal(seed, 0, np.arange(n), "shipping", n).astype(np.float64) * deviation
+    upper = np.triu(noise)
+    gram += upper + np.triu(upper, 1).T
+    return gram, config.ridge + 2 * deviation * float(np.sqrt(n))
+
+
+def gaussian_deviation(epsilon: float, delta: float) -> float:
+    """The least deviation that makes a sum of sensitivity 1 (ε, δ)-private (Balle and Wang, ICML 2018, theorem 8).
+
+    Raises
+    ------
+    ConfigError
+        If ε is not positive, or δ lies outside (0, 1).
+    """
+    if not (epsilon > 0 and np.isfinite(epsilon)) or not 0 < delta < 1:
+        raise ConfigError(f"epsilon {epsilon:g} must be above 0, and delta {delta:g} between 0 and 1")
+
+    def excess(deviation: float) -> float:
+        half, scaled = 0.5 / deviation, epsilon * deviation
+        return float(norm.cdf(half - scaled) - np.exp(epsilon + norm.logcdf(-half - scaled)) - delta)
+
+    return float(brentq(excess, 1e-3 / np.sqrt(epsilon), 1e3 * (1 + 1 / epsilon)))
+
+
+def titles_of(model: ShippedModel, found: Sequence[tuple[str, float]]) -> list[tuple[str, str, float]]:
+    """Item, title and score of each recommendation."""
+    titles = dict(zip(model.item_ids.tolist(), (model.item_ids if model.titles is None else model.titles), strict=True))
+    return [(item, str(titles[item]), score) for item, score in found]
