@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -12,8 +10,8 @@ from numpy.typing import NDArray
 class ChangedGram:
     """A Gram matrix G + Δ whose large part is shared with the matrices it was changed from.
 
-    A change costs what it touches. The two parts are added when the sum is asked for; since all sums are exact, nothing
-    of what was taken away is left in it, not even an explicit zero.
+    A change costs what it touches. The two parts are added when the sum is asked for, as for saving; since all sums are
+    exact, nothing of what was taken away is left in it, not even an explicit zero. Until then Δ tells what it was.
 
     Parameters
     ----------
@@ -31,15 +29,15 @@ class ChangedGram:
         grown = ChangedGram(self.base, total)
         return ChangedGram(grown.total) if 100 * total.nnz > self.base.nnz else grown
 
-    @cached_property
+    @property
     def total(self) -> sp.csr_matrix:
-        """The sum, without explicit zeros."""
-        if not self.change.nnz:
-            return self.base
-        total = sp.csr_matrix(self.base + self.change)
-        total.eliminate_zeros()
-        total.sort_indices()
-        return total
+        """The sum, without explicit zeros; once it is made, the parts are gone."""
+        if self.change.nnz:
+            total = sp.csr_matrix(self.base + self.change)
+            total.eliminate_zeros()
+            total.sort_indices()
+            self.base, self.change = total, sp.csr_matrix(total.shape)
+        return self.base
 
     def of(self, users: sp.csr_matrix) -> NDArray[np.float64]:
         """Rows of users times G + Δ, dense, shape [len(users), n]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,7 +16,7 @@ from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
 from retract.models.gram import user_weights, weighted_gram
 from retract.models.graph_filter import filtered
 from retract.models.recommender import Recommender
-from retract.models.sparse import Pattern, weighted_sum
+from retract.models.sparse import Pattern
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.tables import Tables, form_of
 
@@ -53,11 +54,12 @@ class EaseRecommender:
 
     few = 32
     """Up to so many users their items' rows are read from P; for more, B is made once."""
+    width = 512
+    """B is kept in blocks of so many columns: a block's rows stay in the processor's cache."""
 
     def __init__(self, inverse: Tensor) -> None:
         self.inverse = inverse
         self._scale = -1 / inverse.diagonal()
-        self._matrix: Tensor | None = None
 
     def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
         """Shape [len(users), n_items]."""
@@ -68,11 +70,24 @@ class EaseRecommender:
         if own.shape[0] <= self.few:
             read = torch.stack([self.inverse[torch.from_numpy(row.indices.astype(np.int64))].sum(0) for row in own])
             return (read * self._scale + torch.from_numpy(own.toarray())).float()
-        if self._matrix is None:
-            self._matrix = (self.inverse * self._scale).float()
-            self._matrix.diagonal().zero_()
         places = Pattern(own.indptr.astype(np.int64), own.indices.astype(np.int64), own.shape[1])
-        return weighted_sum(places, places.ones, self._matrix)
+        rows = places.csr(places.ones)
+        scores = torch.empty(own.shape)
+        for begin, block in self._blocks:
+            scores[:, begin : begin + self.width] = rows @ block
+        return scores
+
+    @cached_property
+    def _blocks(self) -> list[tuple[int, Tensor]]:
+        """First column and columns of B, block by block, float32."""
+        begins = range(0, len(self.inverse), self.width)
+        blocks = []
+        for begin in begins:
+            columns = slice(begin, begin + self.width)
+            block = (self.inverse[:, columns] * self._scale[columns]).float()
+            block.diagonal(-begin).zero_()
+            blocks.append((begin, block))
+        return blocks
 
 
 class FilterRecommender:

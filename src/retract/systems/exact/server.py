@@ -48,10 +48,16 @@ class Difference:
     @classmethod
     def between(cls, before: Interactions, after: Interactions, users: NDArray[np.int64]) -> Difference:
         """The terms of `users`, the only ones who changed."""
-        terms = [_rows_of(held, users) for held in (before, after)]
-        terms = [own[np.diff(own.indptr) > 0] for own in terms]
-        signs = np.repeat([-1.0, 1.0], [own.shape[0] for own in terms])
-        return cls(sp.csr_matrix(sp.vstack(terms)), signs)
+        terms, signs = [np.empty(0, dtype=np.int64)], []
+        for held, sign in ((before, -1.0), (after, 1.0)):
+            begin = np.searchsorted(held.users, users, side="left")
+            end = np.searchsorted(held.users, users, side="right")
+            own = [held.items[a:b] for a, b in zip(begin, end, strict=True) if b > a]
+            terms += own
+            signs += [sign] * len(own)
+        items, indptr = np.concatenate(terms), np.cumsum([len(term) for term in terms])
+        shape = (len(signs), before.n_items)
+        return cls(sp.csr_matrix((np.ones(len(items)), items, indptr), shape=shape), np.array(signs))
 
     def __len__(self) -> int:
         return len(self.signs)
@@ -153,6 +159,7 @@ def _resolve_inverse(
     some = np.diff(terms.indptr) > 0
     if some.any():
         inverse = changed_inverse(inverse, terms[some], difference.weights(config.ease_exponent)[some])
+        _isolate(inverse, np.flatnonzero(np.isin(head, _left_alone(difference, after))), config.ridge)
     interactions, weights = rows(after), user_weights(after.user_degrees(), config.ease_exponent)
     tables = {"inverse": inverse}
     if config.form_for(after.n_items) == "block":
@@ -171,17 +178,23 @@ def _resolve_inverse(
     return Solved(tables, {**how, "method": "low-rank update", "estimated_error": error})
 
 
+def _left_alone(difference: Difference, after: Interactions) -> NDArray[np.int64]:
+    """Items of the change that nobody holds any more."""
+    touched: NDArray[np.int64] = np.unique(difference.users.indices).astype(np.int64)
+    alone: NDArray[np.int64] = touched[after.item_degrees()[touched] == 0]
+    return alone
+
+
+def _isolate(inverse: Tensor, places: NDArray[np.int64], ridge: float) -> None:
+    """Set to what they are the rows of items that nobody holds: rounding would tell that somebody once did."""
+    if len(places):
+        at = torch.from_numpy(places)
+        inverse[at] = 0
+        inverse[:, at] = 0
+        inverse[at, at] = 1 / ridge
+
+
 def most_frequent(degrees: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """The codes of the `count` most frequent items, of equals the lower codes, ascending."""
     order = np.lexsort((np.arange(len(degrees)), -degrees))
     return np.sort(order[:count])
-
-
-def _rows_of(interactions: Interactions, users: NDArray[np.int64]) -> sp.csr_matrix:
-    """Some users' rows of X, at the cost of these rows."""
-    begin = np.searchsorted(interactions.users, users, side="left")
-    end = np.searchsorted(interactions.users, users, side="right")
-    parts = [interactions.items[a:b] for a, b in zip(begin, end, strict=True)]
-    items = np.concatenate([np.empty(0, dtype=np.int64), *parts])
-    indptr = np.concatenate([[0], np.cumsum(end - begin)])
-    return sp.csr_matrix((np.ones(len(items)), items, indptr), shape=(len(users), interactions.n_items))

@@ -1,0 +1,228 @@
+"""Exact on ML-1M and Gowalla: accuracy and time, forgetting against retraining, recommending, shipping.
+
+    .venv/bin/python -m benchmarks.exact
+
+Every run has a process of its own and is one JSON line in --out, printed as it is measured; a second call skips what is
+there. Exact draws nothing at random, so there is one seed; who withdraws is drawn by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retract.data import Sharing, load
+from retract.evaluation.ranking import evaluate
+from retract.federation import Clients, LocalEngine
+from retract.models.recommender import recommend
+from retract.systems.base import Stopwatch, Trained, Withdrawal
+from retract.systems.exact import Exact, ExactConfig
+from retract.systems.exact.shipping import ShippedModel, ship
+
+Row = dict[str, Any]
+
+
+class Bench:
+    """One data set and one form, everything shared, trained."""
+
+    def __init__(self, name: str, **settings: Any) -> None:
+        folder = Path(os.environ.get("RETRACT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+        self.train, self.test = load(folder / f"{name}.parquet").split()
+        self.system = Exact(ExactConfig(**settings))
+        self.clients = Clients(Sharing.by_ratio(self.train, 1.0))
+        self.engine, self.draw = LocalEngine(self.clients), np.random.default_rng(0)
+        watch = Stopwatch()
+        self.trained = self.system.train(self.train, self.engine, seed=0)
+        self.seconds = watch.seconds
+
+    def accuracy(self) -> Row:
+        """Accuracy, time and peak memory of training, and then of everything."""
+        trained_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        means = evaluate(self.system.recommender(self.trained, self.clients), self.train, self.test).mean()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        size = sum(table.nbytes for table in self.trained.model.values())
+        return {
+            "form": self.trained.log[0]["form"],
+            **means,
+            "seconds": self.seconds,
+            "peak_mb_training": round(trained_mb),
+            "peak_mb": round(peak),
+            "model_bytes": size,
+            "memory_bytes": self.trained.memory.nbytes,
+        }
+
+    def forget(self, trained: Trained, users: Any) -> tuple[Trained, float]:
+        """The model without some users, and seconds."""
+        forget = trained.shared.of_users(users)
+        withdrawal = Withdrawal("erase", forget, forget.active_users())
+        watch = Stopwatch()
+        return self.system.unlearn(trained, withdrawal, self.engine, seed=0), watch.seconds
+
+    def retrained(self, trained: Trained) -> tuple[Trained, float]:
+        """The oracle of a model, and seconds."""
+        watch = Stopwatch()
+        return self.system.train(trained.shared, self.engine, seed=0), watch.seconds
+
+    def one_user(self) -> Row:
+        """Random users who withdraw everything, one after the other from the full model."""
+        seconds, distances, oracles = [], [], []
+        for number, user in enumerate(self.draw.choice(self.train.active_users(), 31)):
+            after, took = self.forget(self.trained, [user])
+            seconds.append(took)
+            if number % 10 == 0:
+                oracle, took = self.retrained(after)
+                oracles.append(took)
+                distances.append(distance(after.model, oracle.model))
+        return {
+            "median_ms": 1e3 * np.median(seconds),
+            "worst_ms": 1e3 * max(seconds),
+            "retrain_seconds": float(np.median(oracles)),
+            "speedup": float(np.median(oracles) / np.median(seconds)),
+            "distance": max(distances),
+        }
+
+    def many_users(self, part: float) -> Row:
+        """A part of all users at once."""
+        users = self.draw.choice(self.train.active_users(), round(part * self.train.n_users), replace=False)
+        after, seconds = self.forget(self.trained, users)
+        oracle, retrain = self.retrained(after)
+        return {
+            "users": len(users),
+            "seconds": seconds,
+            "retrain_seconds": retrain,
+            "method": after.log[-1]["method"],
+            "distance": distance(after.model, oracle.model),
+        }
+
+    def successive(self, count: int = 1000) -> Row:
+        """Random parts of random users, withdrawn one after the other."""
+        trained, seconds, usable = self.trained, 0.0, True
+        for _ in range(count):
+            own = trained.shared.of_users([self.draw.choice(trained.shared.active_users())])
+            forget = own.where(self.draw.random(len(own)) < self.draw.choice([0.05, 0.5, 1.0]))
+            withdrawal = Withdrawal("erase", forget, forget.active_users())
+            watch = Stopwatch()
+            trained = self.system.unlearn(trained, withdrawal, self.engine, seed=0)
+            seconds += watch.seconds
+            scores = self.system.recommender(trained, self.clients).scores(own.active_users(), self.train)
+            usable = usable and bool(torch.isfinite(scores).all())
+        oracle, _ = self.retrained(trained)
+        methods = [record["method"] for record in trained.log[1:]]
+        return {
+            "withdrawals": count,
+            "left": len(trained.shared),
+            "seconds": seconds,
+            "factorised_anew": methods.count("closed form"),
+            "every_model_usable": usable,
+            "distance": distance(trained.model, oracle.model),
+        }
+
+    def batch(self, k: int = 20) -> Row:
+        """All users' lists, and the same by `implicit`'s ALS of 64 factors."""
+        from implicit.als import AlternatingLeastSquares
+
+        users = np.arange(self.train.n_users)
+        seconds = []
+        for _ in range(3):
+            model, watch = self.system.recommender(self.trained, self.clients), Stopwatch()
+            recommend(model, users, self.train, k)
+            seconds.append(watch.seconds)
+        matrix = self.train.csr()
+        other = AlternatingLeastSquares(factors=64, iterations=1, random_state=0)
+        other.fit(matrix, show_progress=False)
+        watch = Stopwatch()
+        other.recommend(users, matrix, N=k, filter_already_liked_items=True)
+        theirs = watch.seconds
+        return {
+            "users": len(users),
+            "seconds": min(seconds),
+            "implicit_seconds": theirs,
+            "ratio": theirs / min(seconds),
+        }
+
+    def shipping(self) -> Row:
+        """Bytes and accuracy of the shipped model."""
+        full = evaluate(self.system.recommender(self.trained, self.clients), self.train, self.test).mean()["recall@20"]
+        row: Row = {"full_recall@20": full}
+        for limit in (1_000_000, 2_000_000, 5_000_000):
+            content = ship(self.trained, max_bytes=limit)
+            found = evaluate(ShippedModel.from_bytes(content), self.train, self.test).mean()["recall@20"]
+            row |= {f"bytes_{limit}": len(content), f"recall_ratio_{limit}": found / full}
+        return row
+
+    def noise(self) -> Row:
+        """Accuracy of models shipped with noise for whole users, delta = 1e-6."""
+        row: Row = {}
+        for epsilon in (4.0, 16.0, 64.0):
+            model = ShippedModel.from_bytes(ship(self.trained, epsilon=epsilon))
+            means = evaluate(model, self.train, self.test).mean()
+            row |= {f"{name}_epsilon_{epsilon:g}": value for name, value in means.items()}
+        return row
+
+
+def distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    """The largest relative distance of two models' tables."""
+    largest = 0.0
+    for name, table in one.items():
+        if table.shape != other[name].shape:
+            return float("inf")
+        own, theirs = table.double(), other[name].double()
+        largest = max(largest, float((own - theirs).norm() / theirs.norm().clamp_min(1e-300)))
+    return largest
+
+
+RUNS: Mapping[str, tuple[Mapping[str, Any], Callable[[Bench], Row]]] = {
+    "ml-1m accuracy": ({"name": "ml-1m"}, Bench.accuracy),
+    "ml-1m one user": ({"name": "ml-1m"}, Bench.one_user),
+    "ml-1m 1 % of the users": ({"name": "ml-1m"}, partial(Bench.many_users, part=0.01)),
+    "ml-1m 1,000 withdrawals": ({"name": "ml-1m"}, Bench.successive),
+    "ml-1m batch": ({"name": "ml-1m"}, Bench.batch),
+    "ml-1m shipping": ({"name": "ml-1m"}, Bench.shipping),
+    "ml-1m noise": ({"name": "ml-1m"}, Bench.noise),
+    "gowalla filter accuracy": ({"name": "gowalla", "form": "filter"}, Bench.accuracy),
+    "gowalla filter one user": ({"name": "gowalla", "form": "filter"}, Bench.one_user),
+    "gowalla block accuracy": ({"name": "gowalla"}, Bench.accuracy),
+    "gowalla block one user": ({"name": "gowalla"}, Bench.one_user),
+}
+
+
+def measure(name: str) -> Row:
+    """One run."""
+    settings, run = RUNS[name]
+    row = {"run": name, "threads": torch.get_num_threads(), **run(Bench(**settings))}
+    return {key: float(value) if isinstance(value, np.floating) else value for key, value in row.items()}
+
+
+def main() -> None:
+    """Run what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(name.replace(",", "") for name in RUNS), help="runs, by commas")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/exact.jsonl"))
+    options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    done = {json.loads(line)["run"] for line in options.out.read_text().splitlines()} if options.out.exists() else set()
+    wanted = options.only.split(",")
+    for name in RUNS:
+        if name in done or name.replace(",", "") not in wanted:
+            continue
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own:
+            row = own.submit(measure, name).result()
+        with options.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
