@@ -9,9 +9,10 @@ import pytest
 
 from retract.data import load
 from retract.report.demo import run_demo
-from retract.report.page import Setting, render, write_atomically
+from retract.report.page import Setting, render
 from retract.report.story import tell
 from retract.systems.fedshare import FedShareConfig
+from retract.systems.storage import write_atomically
 
 CONFIG = FedShareConfig(dimension=8, rounds=4)
 
@@ -82,9 +83,9 @@ def test_settings_that_differ_from_the_defaults_are_told(source):
 
 def test_a_write_that_fails_leaves_the_old_page(tmp_path, monkeypatch):
     path = tmp_path / "index.html"
-    write_atomically(path, "old")
+    write_atomically(path, b"old")
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, "new")
+        write_atomically(path, b"new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -109,7 +109,7 @@ def train(
     from retract.systems import lifecycle
     from retract.systems.registry import make_system
 
-    chosen = make_system(system, _settings(setting or []))
+    chosen = make_system(system, settings_of(setting or []))
     dataset = load(data, columns=Columns(user_col, item_col, rating_col, timestamp_col, fold_col))
     with telling_what_is_left(out, MANIFEST), progress_bars() as progress:
         report = lifecycle.train_folder(chosen, dataset, out, share=share, seed=seed, force=force, progress=progress)
@@ -128,15 +128,25 @@ def train(
 
 @app.command()
 def recommend(
-    folder: Folder,
-    user: User,
-    k: Annotated[int | None, typer.Option("-k", help="How many; 10 unless given.", show_default=False)] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A trained folder, or a shipped file.")],
+    user: Annotated[str | None, typer.Option(metavar="ID", help="The user's original id.", show_default=False)] = None,
+    items: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID,…", help="With a shipped file: the items somebody has.", show_default=False),
+    ] = None,
+    k: Annotated[int | None, typer.Option("-k", help="How many.", show_default="10")] = None,
     as_json: Json = False,
 ) -> None:
     """Show the items that suit a user best and that the user has not had yet."""
     from retract.systems import lifecycle
 
-    found = lifecycle.recommend_folder(folder, user, k)
+    if (user is None) == (items is None):
+        both = "give --user with a trained folder, or --items with a shipped file"
+        raise click.UsageError(both, click.get_current_context())
+    if items is not None:
+        found = lifecycle.recommend_shipped(folder, _names(items), 10 if k is None else k)
+    else:
+        found = lifecycle.recommend_folder(folder, str(user), k)
     rows = [[str(place), line.item, line.title, f"{line.score:.3f}"] for place, line in enumerate(found, start=1)]
     fields = {"user": user, "items": [asdict(line) for line in found]}
     emit(fields, as_json, grid(["", "item", "title", "score"], rows, numeric=["", "score"]))
@@ -222,9 +232,7 @@ def _request(
     """Record one request and say so."""
     if (items is not None) + (fraction is not None) + everything > 1:
         raise click.UsageError("give one of --items, --fraction and --all", click.get_current_context())
-    named = None if items is None else [name.strip() for text in items for name in text.split(",") if name.strip()]
-    if named == []:
-        raise click.UsageError("--items names no item", click.get_current_context())
+    named = None if items is None else _names(items)
     from retract.systems import lifecycle
 
     with telling_what_is_left(folder, MANIFEST):
@@ -234,7 +242,15 @@ def _request(
     emit(fields, as_json, text, f"Next: retract unlearn {folder}")
 
 
-def _settings(given: list[str]) -> dict[str, str]:
+def _names(items: list[str]) -> list[str]:
+    """Ids from options that were repeated or separated by commas."""
+    named = [name.strip() for text in items for name in text.split(",") if name.strip()]
+    if not named:
+        raise click.UsageError("--items names no item", click.get_current_context())
+    return named
+
+
+def settings_of(given: list[str]) -> dict[str, str]:
     """Settings from KEY=VALUE texts."""
     pairs = [text.partition("=") for text in given]
     for key, equals, value in pairs:

@@ -12,10 +12,11 @@ from typing import Any
 from retract.data import load
 from retract.report import findings
 from retract.report.facts import Group, Level, Story, Trace, Trio
-from retract.report.page import Setting, describe_machine, describe_versions, render, write_atomically
+from retract.report.page import Setting, describe_machine, describe_versions, render
 from retract.report.story import tell
 from retract.systems.base import Progress, Stopwatch, no_progress
 from retract.systems.fedshare import FedShareConfig
+from retract.systems.storage import write_atomically
 
 PAGE, FIGURES = "index.html", "figures.json"
 SMALL = FedShareConfig(regularisation=0.4, server_regularisation=0.3, contrast=0.03, unlearn_rate=0.005)
@@ -60,8 +61,8 @@ def run_demo(
     command = shlex.join(["retract", "demo", "--data", data, "--seed", str(seed), "--out", "demo"])
     setting = Setting(command, describe_machine(), describe_versions(), made, watch.seconds)
     figures = summary(story) | {"seconds": round(watch.seconds, 2)}
-    write_atomically(out / PAGE, render(story, setting))
-    write_atomically(out / FIGURES, json.dumps(figures, indent=1) + "\n")
+    write_atomically(out / PAGE, render(story, setting).encode())
+    write_atomically(out / FIGURES, (json.dumps(figures, indent=1) + "\n").encode())
     progress("writing the report", 1, 1)
     return figures | {"report": str(out / PAGE)}
 

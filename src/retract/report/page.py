@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -86,22 +85,6 @@ def changed_settings(story: Story) -> Mapping[str, object]:
     config = story.about.config
     defaults = type(config)()
     return {name: value for name, value in config if value != getattr(defaults, name)}
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that at any moment it is the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp's own mode shuts everyone else out
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _figures(story: Story) -> dict[str, Markup]:

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from retract import streams
 from retract.data import Dataset, Interactions, Sharing
-from retract.errors import ConfigError, DataError, SharingError
+from retract.errors import ConfigError, DataError, FolderError, SharingError
 from retract.evaluation.ranking import evaluate
 from retract.federation import Clients, LocalEngine
 from retract.models.recommender import Recommender, recommend
 from retract.systems import folder as folders
 from retract.systems import storage
 from retract.systems.base import Kind, Progress, Stopwatch, System, Trained, no_progress, withdraw
+from retract.systems.exact.shipping import ShippedModel, ship
 from retract.systems.folder import Request, TrainedFolder
 
 K = 20
@@ -59,6 +60,17 @@ class UnlearnReport:
     metrics: Mapping[str, float | None]
     metrics_before: Mapping[str, float | None]
     memory_bytes: int
+
+
+@dataclass(frozen=True)
+class ShipReport:
+    """What `ship_folder` wrote: the file, its size, and its accuracy beside the whole model's."""
+
+    file: str
+    bytes: int
+    epsilon: float | None
+    metrics: Mapping[str, float | None]
+    metrics_whole: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -174,6 +186,24 @@ def recommend_folder(path: Path, user: str, k: int | None = None) -> list[Recomm
     ]
 
 
+def recommend_shipped(path: Path, items: Sequence[str], k: int = 10) -> list[Recommended]:
+    """The best items beside those that somebody has, from a shipped file alone.
+
+    Raises
+    ------
+    UnknownIdError
+        If an item is unknown; the message names the nearest known ids.
+    ConfigError
+        If k lies outside [1, number of items].
+    FolderError
+        If the file is no shipped model, or damaged.
+    """
+    model = ShippedModel.load(path)
+    if not 1 <= k <= len(model.item_ids):
+        raise ConfigError(f"k is {k}: it must lie between 1 and the {len(model.item_ids)} items of the catalog")
+    return [Recommended(*line) for line in model.recommend(items, k)]
+
+
 def add_request(
     path: Path,
     kind: Kind,
@@ -247,6 +277,32 @@ def apply_requests(path: Path, *, seed: int = 0, progress: Progress = no_progres
     folders.replace_state(path, before, after, lambda r: r.settled(now, withdrawals[r.kind]) if r.id in applied else r)
     forgotten, memory = len(erase) + len(unshare), after.trained.memory.nbytes
     return UnlearnReport(len(applied), forgotten, round(seconds, 3), metrics, metrics_before, memory)
+
+
+def ship_folder(
+    path: Path, out: Path, *, max_bytes: int, epsilon: float | None = None, delta: float = 1e-6
+) -> ShipReport:
+    """Write a model of Exact as one file for clients. Settings as in `retract.systems.exact.shipping.ship`.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is of another system, or the settings allow no model.
+    FolderError
+        If `out` is a folder.
+    """
+    if out.is_dir():
+        raise FolderError(f"{out} is a folder: give a file for the shipped model")
+    held = folders.load(path)
+    if held.trained.system != "exact":
+        raise ConfigError(
+            f"{path} holds {held.trained.system}, whose clients keep a state of their own: only exact ships"
+        )
+    content = ship(held.trained, max_bytes=max_bytes, epsilon=epsilon, delta=delta)
+    storage.write_atomically(out, content)
+    history = held.clients.interactions
+    metrics = measure(ShippedModel.from_bytes(content), history, held.test)
+    return ShipReport(str(out), len(content), epsilon, metrics, measure(held.recommender(), history, held.test))
 
 
 def status(path: Path) -> Status:

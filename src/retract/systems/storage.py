@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -189,6 +190,22 @@ def swap_in(folder: Path, system: str, files: Mapping[str, bytes], keep: Manifes
     finally:
         _put_right(folder)
     return manifest
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a single file so that at any moment it is the old one or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp's own mode shuts everyone else out
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _swap(folder: Path, following: Path) -> None:

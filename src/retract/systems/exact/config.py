@@ -13,7 +13,10 @@ Form = Literal["ease", "filter", "block"]
 
 
 class ExactConfig(SystemConfig):
-    """Settings of Exact; the defaults were tuned on a validation part of ML-1M's and Gowalla's train fold."""
+    """Settings of Exact.
+
+    EASE's were tuned on a validation part of ML-1M's train fold; the filter's are those of its paper.
+    """
 
     form: Annotated[
         Literal["auto", "ease", "filter", "block"],
@@ -29,9 +32,9 @@ class ExactConfig(SystemConfig):
     ridge: Annotated[float, Field(gt=0, description="Regularisation λ of EASE.")] = 50.0
     filter_exponent: Annotated[
         float, Field(ge=0, le=1, description="In the filter's sums a user of n interactions weighs n^-α.")
-    ] = 0.75
-    source_exponent: Annotated[float, Field(ge=0, le=2, description="Filter: items seen weigh degree^-a.")] = 0.5
-    target_exponent: Annotated[float, Field(ge=-1, le=1, description="Filter: items scored weigh degree^-b.")] = 0.3
+    ] = 1.0
+    source_exponent: Annotated[float, Field(ge=0, le=2, description="Filter: items seen weigh degree^-a.")] = 1.0
+    target_exponent: Annotated[float, Field(ge=-1, le=1, description="Filter: items scored weigh degree^-b.")] = 0.0
     head: Annotated[
         int | None, Field(ge=1, description="Items that EASE covers in block form; as many as memory_gb allows.")
     ] = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +55,8 @@ class ShippedModel:
         """Shape [len(users), n_items]."""
         return torch.from_numpy((history.csr()[users] @ self.matrix).toarray())
 
-    def recommend(self, items: Iterable[str], k: int = 10) -> list[tuple[str, float]]:
-        """The `k` best items for somebody who has `items`, by original id, with their scores.
+    def recommend(self, items: Iterable[str], k: int = 10) -> list[tuple[str, str, float]]:
+        """The `k` best items for somebody who has `items`: original id, title and score of each.
 
         Raises
         ------
@@ -68,7 +68,7 @@ class ShippedModel:
         scores = np.asarray(self.matrix[own].sum(axis=0)).ravel()
         scores[own] = -np.inf
         best = np.argsort(-scores, kind="stable")[: min(k, len(scores) - len(np.unique(own)))]
-        return [(str(self.item_ids[item]), float(scores[item])) for item in best]
+        return [(str(self.item_ids[item]), catalog.title(item), float(scores[item])) for item in best]
 
     def to_bytes(self) -> bytes:
         """The file."""
@@ -119,6 +119,10 @@ class ShippedModel:
     @classmethod
     def load(cls, path: Path) -> ShippedModel:
         """Read a file. Errors as in `from_bytes`."""
+        if path.is_dir():
+            raise FolderError(f"{path} is a folder: give a shipped file")
+        if not path.exists():
+            raise FolderError(f"no such file: {path}; `retract ship` makes one")
         return cls.from_bytes(path.read_bytes(), str(path))
 
 
@@ -239,9 +243,3 @@ def gaussian_deviation(epsilon: float, delta: float) -> float:
         return float(norm.cdf(half - scaled) - np.exp(epsilon + norm.logcdf(-half - scaled)) - delta)
 
     return float(brentq(excess, 1e-3 / np.sqrt(epsilon), 1e3 * (1 + 1 / epsilon)))
-
-
-def titles_of(model: ShippedModel, found: Sequence[tuple[str, float]]) -> list[tuple[str, str, float]]:
-    """Item, title and score of each recommendation."""
-    titles = dict(zip(model.item_ids.tolist(), (model.item_ids if model.titles is None else model.titles), strict=True))
-    return [(item, str(titles[item]), score) for item, score in found]
