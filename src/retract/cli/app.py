@@ -181,12 +181,23 @@ def erase(
 
 
 @app.command()
-def unlearn(folder: Folder, seed: Seed = 0, as_json: Json = False) -> None:
+def unlearn(
+    folder: Folder,
+    at_least: Annotated[
+        int, typer.Option(metavar="M", help="Wait until so many users ask: a difference then shows a batch.")
+    ] = 1,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
     """Apply the pending requests: the model forgets what they name."""
     from retract.systems import lifecycle
 
     with telling_what_is_left(folder, MANIFEST), progress_bars() as progress:
-        report = lifecycle.apply_requests(folder, seed=seed, progress=progress)
+        report = lifecycle.apply_requests(folder, seed=seed, at_least=at_least, progress=progress)
+    if report.waiting:
+        text = f"{report.waiting} user(s) wait until {report.at_least} do: nothing was changed."
+        emit(asdict(report), as_json, text)
+        return
     if not report.requests:
         emit(asdict(report), as_json, f"Nothing is pending in {folder}: nothing was changed.")
         return
@@ -195,6 +206,40 @@ def unlearn(folder: Folder, seed: Seed = 0, as_json: Json = False) -> None:
         f"{report.requests} request(s) applied: {report.forgotten:,} interactions forgotten in {report.seconds:.2f} s."
     )
     emit(asdict(report), as_json, done, grid(["", "before", "after"], rows, numeric=["before", "after"]))
+
+
+@app.command()
+def extend(
+    folder: Folder,
+    data: Annotated[str, typer.Option(metavar="FILE", help="What is new; what DIR already holds is left out.")],
+    share: Annotated[float, typer.Option(metavar="RATIO", help="The part of it that users share, in [0, 1].")] = 0.5,
+    seed: Seed = 0,
+    user_col: Column = None,
+    item_col: Column = None,
+    rating_col: Column = None,
+    timestamp_col: Column = None,
+    fold_col: Column = None,
+    as_json: Json = False,
+) -> None:
+    """Take in new users, items and interactions without training again (exact only).
+
+    All of FILE goes to training, but for what a fold column holds out.
+    """
+    from retract.data import Columns, load
+    from retract.systems.extending import extend_folder
+
+    dataset = load(data, columns=Columns(user_col, item_col, rating_col, timestamp_col, fold_col))
+    with telling_what_is_left(folder, MANIFEST), progress_bars() as progress:
+        report = extend_folder(folder, dataset, share=share, seed=seed, progress=progress)
+    for text in report.notes:
+        note(text)
+    done = f"{report.added:,} interactions added in {report.seconds:.2f} s; {report.already_held:,} were there already."
+    rows = {
+        "users × items": f"{report.users:,} × {report.items:,}",
+        "interactions": f"{report.shared:,} shared, {report.private:,} private",
+    }
+    rows |= {name: metric(value) for name, value in report.metrics.items()}
+    emit(asdict(report), as_json, done, facts(rows))
 
 
 @app.command()

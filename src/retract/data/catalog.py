@@ -51,6 +51,22 @@ class Catalog:
             self.item_ids, other.item_ids[: self.n_items]
         )
 
+    def extended_by(self, other: Catalog) -> Catalog:
+        """A catalog of all these ids, and after them those that only `other` has, in their order there.
+
+        Items without a title get their id for one where either catalog has titles.
+        """
+        users = np.array([name for name in other.user_ids.tolist() if name not in self._user_codes], dtype=np.str_)
+        fresh = [code for code, name in enumerate(other.item_ids.tolist()) if name not in self._item_codes]
+        if not len(users) and not fresh:
+            return self
+        titles = None
+        if self.titles is not None or other.titles is not None:
+            own = [self.title(code) for code in range(self.n_items)]
+            titles = np.array([*own, *(other.title(code) for code in fresh)], dtype=np.str_)
+        item_ids = np.append(self.item_ids, other.item_ids[fresh])
+        return Catalog(np.append(self.user_ids, users), item_ids, titles)
+
     @cached_property
     def _user_codes(self) -> dict[str, int]:
         return {str(name): code for code, name in enumerate(self.user_ids)}

@@ -55,6 +55,12 @@ class Clients:
         state = {name: rows * started.view(-1, *[1] * (rows.dim() - 1)) for name, rows in self.state.items()}
         return Clients(self.sharing.erase(forget), state, started)
 
+    def with_sharing(self, sharing: Sharing) -> Clients:
+        """The same devices with other data, which may be over a larger catalog: new users have no state yet."""
+        more = sharing.shared.n_users - len(self.started)
+        state = {name: torch.cat([rows, rows.new_zeros(more, *rows.shape[1:])]) for name, rows in self.state.items()}
+        return Clients(sharing, state, torch.cat([self.started, self.started.new_zeros(more)]))
+
     def _copy(self) -> dict[str, Tensor]:
         return {name: rows.clone() for name, rows in self.state.items()}
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +130,23 @@ class System(Protocol):
 
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """What the clients compute: the published model, read with what each of them keeps."""
+        ...
+
+
+@runtime_checkable
+class Extendable(Protocol):
+    """A system that takes in new data without training again."""
+
+    def extend(
+        self,
+        trained: Trained,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Add what is newly shared, over the catalog of `trained` or over one that appends to it."""
         ...
 
 

@@ -183,6 +183,8 @@ def replace_state(
             raise FolderError(f"{folder} was changed by somebody else in the meantime; nothing was applied: run again")
         requests = _requests_file(settle(request) for request in _read_requests(reader))
         state = _state_files(after.trained, after.clients, after.test)
+        if not after.catalog.same_as(before.catalog):
+            state |= _catalog_files(after.catalog)
         storage.swap_in(folder, after.trained.system, {**state, **requests}, keep=reader.manifest)
 
 

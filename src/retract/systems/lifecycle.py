@@ -52,7 +52,10 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class UnlearnReport:
-    """What `apply_requests` did: counts of requests and interactions, seconds of unlearning alone, metrics."""
+    """What `apply_requests` did: counts of requests and interactions, seconds of unlearning alone, metrics.
+
+    `waiting` is how many users still wait because fewer than `at_least` of them have asked.
+    """
 
     requests: int
     forgotten: int
@@ -60,6 +63,8 @@ class UnlearnReport:
     metrics: Mapping[str, float | None]
     metrics_before: Mapping[str, float | None]
     memory_bytes: int
+    waiting: int = 0
+    at_least: int = 1
 
 
 @dataclass(frozen=True)
@@ -242,26 +247,35 @@ def add_request(
     return folders.append_request(path, lambda held: _choose(held, kind, user, items, fraction, seed))
 
 
-def apply_requests(path: Path, *, seed: int = 0, progress: Progress = no_progress) -> UnlearnReport:
+def apply_requests(path: Path, *, seed: int = 0, at_least: int = 1, progress: Progress = no_progress) -> UnlearnReport:
     """Unlearn what the pending requests name, all erasures as one withdrawal and then all unsharings as another.
 
     Requests that arrive meanwhile stay pending.
+
+    Parameters
+    ----------
+    at_least
+        Apply nothing while fewer users than so many have a pending request: whoever compares the models before and
+        after learns of the batch, not of one person.
 
     Raises
     ------
     DataError
         If the erasures would leave nobody with an interaction.
     ConfigError
-        If unlearning diverged; nothing is applied.
+        If `at_least` is below 1, or unlearning diverged; nothing is applied.
     FolderError
         If the folder is damaged, or was replaced meanwhile; nothing is applied.
     """
+    if at_least < 1:
+        raise ConfigError(f"at-least is {at_least}: a batch has at least 1 user")
     before = folders.load(path)
-    if not before.pending:
+    asking = len({request.user for request in before.pending})
+    if not before.pending or asking < at_least:
         metrics = measure(before.recommender(), before.clients.interactions, before.test)
-        return UnlearnReport(0, 0, 0.0, metrics, metrics, before.trained.memory.nbytes)
-    erase = _asked(before, "erase")
-    unshare = _asked(before, "unshare") - erase
+        return UnlearnReport(0, 0, 0.0, metrics, metrics, before.trained.memory.nbytes, asking, at_least)
+    erase = pending_of(before, "erase")
+    unshare = pending_of(before, "unshare") - erase
     if not len(before.clients.interactions - erase):
         raise DataError(f"these erasures leave nobody with an interaction: nothing was applied; delete {path} instead")
     watch = Stopwatch()
@@ -276,7 +290,7 @@ def apply_requests(path: Path, *, seed: int = 0, progress: Progress = no_progres
     applied, now = {request.id for request in before.pending}, _now()
     folders.replace_state(path, before, after, lambda r: r.settled(now, withdrawals[r.kind]) if r.id in applied else r)
     forgotten, memory = len(erase) + len(unshare), after.trained.memory.nbytes
-    return UnlearnReport(len(applied), forgotten, round(seconds, 3), metrics, metrics_before, memory)
+    return UnlearnReport(len(applied), forgotten, round(seconds, 3), metrics, metrics_before, memory, at_least=at_least)
 
 
 def ship_folder(
@@ -364,7 +378,7 @@ def _forget(
     return replace(held, trained=trained, clients=clients, test=test), withdrawal.request_id
 
 
-def _asked(held: TrainedFolder, kind: Kind) -> Interactions:
+def pending_of(held: TrainedFolder, kind: Kind) -> Interactions:
     """All that the pending requests of a kind name."""
     catalog = held.catalog
     requests = [request for request in held.pending if request.kind == kind]

@@ -38,7 +38,7 @@ class ExactConfig(SystemConfig):
     head: Annotated[
         int | None, Field(ge=1, description="Items that EASE covers in block form; as many as memory_gb allows.")
     ] = None
-    blend: Annotated[float, Field(ge=0, description="Weight of the filter beside EASE in block form.")] = 5.0
+    blend: Annotated[float, Field(ge=0, description="Weight of the filter beside EASE in block form.")] = 3.0
     count_private: Annotated[
         bool, Field(description="Private interactions count too, through a sum over clients; EASE only.")
     ] = False
