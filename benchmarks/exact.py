@@ -191,10 +191,10 @@ RUNS: Mapping[str, tuple[Mapping[str, Any], Callable[[Bench], Row]]] = {
     "ml-1m batch": ({"name": "ml-1m"}, Bench.batch),
     "ml-1m shipping": ({"name": "ml-1m"}, Bench.shipping),
     "ml-1m noise": ({"name": "ml-1m"}, Bench.noise),
-    "gowalla filter accuracy": ({"name": "gowalla", "form": "filter"}, Bench.accuracy),
-    "gowalla filter one user": ({"name": "gowalla", "form": "filter"}, Bench.one_user),
-    "gowalla block accuracy": ({"name": "gowalla"}, Bench.accuracy),
-    "gowalla block one user": ({"name": "gowalla"}, Bench.one_user),
+    "gowalla filter accuracy": ({"name": "gowalla"}, Bench.accuracy),
+    "gowalla filter one user": ({"name": "gowalla"}, Bench.one_user),
+    "gowalla block accuracy": ({"name": "gowalla", "form": "block"}, Bench.accuracy),
+    "gowalla block one user": ({"name": "gowalla", "form": "block"}, Bench.one_user),
 }
 
 

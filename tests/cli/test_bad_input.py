@@ -114,9 +114,21 @@ def test_the_same_cannot_be_withdrawn_twice(folder: Path, kind: str) -> None:
     assert_refused(folder.parent, rf"nothing left to {kind} that is not pending already", kind, folder, "--user", "u1")
     assert_refused(folder.parent, f"already pending for user u1: item {item}", kind, folder, *again)
     assert retract("unlearn", folder).code == 0
-    gone = {"unshare": "is not shared, so it cannot be unshared", "erase": "is not held, so it cannot be erased"}[kind]
-    assert_refused(folder.parent, rf"nothing left to {kind}; nothing was recorded", kind, folder, "--user", "u1")
-    assert_refused(folder.parent, f"item {item} of user u1 {gone}; nothing was applied", kind, folder, *again)
+    whole, one = {
+        "unshare": ("nothing left to unshare; nothing was recorded", f"item {item} of user u1 is not shared"),
+        "erase": ("unknown user 'u1'", "unknown user 'u1'"),  # who erased everything is nobody any more
+    }[kind]
+    assert_refused(folder.parent, whole, kind, folder, "--user", "u1")
+    assert_refused(folder.parent, one, kind, folder, *again)
+
+
+def test_the_same_item_cannot_be_erased_twice(folder: Path) -> None:
+    held = load(folder)
+    item = held.catalog.item_ids[held.trained.shared.items_of(held.catalog.user("u1"))[0]]
+    again = ["erase", folder, "--user", "u1", "--items", item]
+    assert retract(*again).code == 0
+    assert retract("unlearn", folder).code == 0
+    assert_refused(folder.parent, f"item {item} of user u1 is not held, so it cannot be erased", *again)
 
 
 COMMANDS = [["status"], ["recommend", "--user", "u1"], ["unshare", "--user", "u1"], ["erase", "--user", "u1"]]

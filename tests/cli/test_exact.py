@@ -73,8 +73,7 @@ def test_new_data_and_withdrawals_may_follow_each_other(exact: Path, news: Path)
     ):
         assert retract(*command).code == 0
         assert_like_trained(exact)
-    held = load(exact)
-    assert not len(held.clients.interactions.items_of(held.catalog.user("new")))
+    assert "unknown user 'new'" in retract("recommend", exact, "--user", "new").refusal()
     assert retract("extend", exact, "--data", news, *SHARE_ALL).json["added"] == 4
     assert_like_trained(exact)
 

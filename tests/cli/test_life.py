@@ -85,7 +85,7 @@ def test_a_request_waits_and_changes_nothing_until_it_is_applied(folder: Path, k
         assert not had & set(items)  # the user's own client still knows them
     elif part == "all":
         assert after["users"] == before["users"] - 1
-        assert "holds no interaction" in retract("recommend", folder, "--user", "u1").refusal()
+        assert "unknown user 'u1'" in retract("recommend", folder, "--user", "u1").refusal()
 
     whole = on_disk(folder)
     assert retract("unlearn", folder, "--json").json["requests"] == 0

@@ -152,7 +152,7 @@ def test_private_interactions_cannot_count_where_the_sum_would_be_too_large(sett
 
 def test_auto_takes_ease_where_its_memory_suffices_and_says_why():
     needed = 24 * 60**2 / 1e9
-    for gigabytes, form, word in ((needed, "ease", "at most"), (0.99 * needed, "block", "more than")):
+    for gigabytes, form, word in ((needed, "ease", "at most"), (0.99 * needed, "filter", "more than")):
         trained, _ = train(exact("auto", memory_gb=gigabytes), DATA)
         assert trained.log[0]["form"] == form
         assert f"EASE of 60 items takes 8.64e-05 GB, {word} the {gigabytes:g} GB" in trained.log[0]["why"]
@@ -165,7 +165,7 @@ def test_a_catalog_that_outgrows_ease_gets_the_other_form():
     trained, clients = train(system, DATA)
     new = Interactions.of(numbered_catalog(50, 61), [0], [60])
     larger = system.extend(trained, new, LocalEngine(clients), seed=0)
-    assert (trained.log[0]["form"], larger.log[-1]["form"]) == ("ease", "block")
+    assert (trained.log[0]["form"], larger.log[-1]["form"]) == ("ease", "filter")
     assert_same_tables(larger.model, train(system, DATA.over(new.catalog) | new)[0].model)
 
 

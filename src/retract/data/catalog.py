@@ -20,7 +20,7 @@ class Catalog:
     Parameters
     ----------
     user_ids, item_ids
-        The original ids as text, unique.
+        The original ids as text, unique; empty for a user whose id was erased.
     titles
         One title per item, or None where the data has none.
     """
@@ -67,9 +67,15 @@ class Catalog:
         item_ids = np.append(self.item_ids, other.item_ids[fresh])
         return Catalog(np.append(self.user_ids, users), item_ids, titles)
 
+    def without_users(self, codes: NDArray[np.int64]) -> Catalog:
+        """The same codes, but some users' ids are gone: empty text stands in their place and names nobody."""
+        user_ids = self.user_ids.copy()
+        user_ids[codes] = ""
+        return Catalog(user_ids, self.item_ids, self.titles) if len(codes) else self
+
     @cached_property
     def _user_codes(self) -> dict[str, int]:
-        return {str(name): code for code, name in enumerate(self.user_ids)}
+        return {str(name): code for code, name in enumerate(self.user_ids) if name}
 
     @cached_property
     def _item_codes(self) -> dict[str, int]:

@@ -120,6 +120,17 @@ class TrainedFolder:
         """The requests that `unlearn` has still to apply."""
         return tuple(request for request in self.requests if request.pending)
 
+    def over(self, catalog: Catalog) -> TrainedFolder:
+        """The same codes under the ids of another catalog."""
+        sharing = self.clients.sharing
+        renamed = Sharing(replace(sharing.shared, catalog=catalog), replace(sharing.private, catalog=catalog))
+        return replace(
+            self,
+            trained=replace(self.trained, shared=replace(self.trained.shared, catalog=catalog)),
+            clients=Clients(renamed, self.clients.state, self.clients.started),
+            test=replace(self.test, catalog=catalog),
+        )
+
     def recommender(self) -> Recommender:
         """What the clients compute from the published model."""
         return self.system.recommender(self.trained, self.clients)

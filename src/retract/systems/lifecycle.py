@@ -287,8 +287,14 @@ def apply_requests(path: Path, *, seed: int = 0, at_least: int = 1, progress: Pr
     metrics_before = measure(before.recommender(), before.clients.interactions, after.test)
     metrics = measure(after.recommender(), after.clients.interactions, after.test)
     withdrawals = {"erase": erasure_id, "unshare": unsharing_id}
-    applied, now = {request.id for request in before.pending}, _now()
-    folders.replace_state(path, before, after, lambda r: r.settled(now, withdrawals[r.kind]) if r.id in applied else r)
+    applied, now, gone = {request.id for request in before.pending}, _now(), _gone(after, erase)
+    names = {str(before.catalog.user_ids[user]) for user in gone}
+
+    def settle(request: Request) -> Request:
+        done = request.settled(now, withdrawals[request.kind]) if request.id in applied else request
+        return replace(done, user="") if done.user in names else done
+
+    folders.replace_state(path, before, after.over(after.catalog.without_users(gone)), settle)
     forgotten, memory = len(erase) + len(unshare), after.trained.memory.nbytes
     return UnlearnReport(len(applied), forgotten, round(seconds, 3), metrics, metrics_before, memory, at_least=at_least)
 
@@ -376,6 +382,12 @@ def _forget(
         test = test - forget
         test = test.where(~np.isin(test.users, gone))
     return replace(held, trained=trained, clients=clients, test=test), withdrawal.request_id
+
+
+def _gone(held: TrainedFolder, erased: Interactions) -> NDArray[np.int64]:
+    """Users who erased all they had: their ids go too."""
+    left = np.union1d(held.clients.interactions.users, held.test.users)
+    return np.setdiff1d(erased.users, left)
 
 
 def pending_of(held: TrainedFolder, kind: Kind) -> Interactions:

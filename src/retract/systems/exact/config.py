@@ -21,8 +21,8 @@ class ExactConfig(SystemConfig):
     form: Annotated[
         Literal["auto", "ease", "filter", "block"],
         Field(
-            description="EASE (dense), the graph filter (sparse), or EASE on the most frequent items and the filter on "
-            "all; auto takes EASE where its memory suffices, else block."
+            description="EASE (dense), the graph filter (sparse), or block: EASE on the most frequent items and the "
+            "filter on all. Auto takes EASE where its memory suffices, else the filter."
         ),
     ] = "auto"
     memory_gb: Annotated[float, Field(gt=0, description="What EASE may take while it is made, in GB.")] = 2.0
@@ -50,7 +50,7 @@ class ExactConfig(SystemConfig):
         """The form that a catalog of this size gets."""
         if self.form != "auto":
             return self.form
-        return "ease" if self.memory_for(n_items) <= self.memory_gb else "block"
+        return "ease" if self.memory_for(n_items) <= self.memory_gb else "filter"
 
     def head_for(self, n_items: int) -> int:
         """How many items EASE covers in block form."""
