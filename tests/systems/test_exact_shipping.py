@@ -91,11 +91,15 @@ def test_the_deviation_is_the_least_that_is_private(epsilon, delta):
 def test_no_user_moves_the_noisy_sums_by_more_than_one():
     data = random_interactions(2, 30, 20)
     config = ExactConfig(ease_exponent=0)
-    whole, _ = noisy_gram(data, config, 1, 1e-6, seed=4)
+    whole, _ = noisy_gram(data, config, 1, 1e-6, np.random.default_rng(4))
     for user in data.active_users():
-        less, _ = noisy_gram(data - data.of_users([user]), config, 1, 1e-6, seed=4)
+        less, _ = noisy_gram(data - data.of_users([user]), config, 1, 1e-6, np.random.default_rng(4))
         assert np.linalg.norm(whole - less) <= 1 + 1e-6
-    assert not np.allclose(whole, noisy_gram(data, config, 1, 1e-6, seed=5)[0])
+
+
+def test_the_noise_cannot_be_drawn_again():
+    trained, _ = trained_on(checkerboard()[0])
+    assert ship(trained, epsilon=1) != ship(trained, epsilon=1)
 
 
 def test_noise_is_refused_where_it_would_promise_too_much():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,6 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from torch import Tensor
 
-from retract import streams
 from retract.data import Catalog, Interactions
 from retract.errors import ConfigError, FolderError
 from retract.models.ease import regularised_inverse
@@ -167,7 +167,9 @@ def _item_matrix(trained: Trained, epsilon: float | None, delta: float, entries:
             raise ConfigError("noise is added to sums over shared data, and count_private sums more: leave it off")
         if form != "ease":
             raise ConfigError(f"noise is added to dense sums, and this model is of form {form}: set form=ease")
-        gram, ridge = noisy_gram(trained.shared, config, epsilon, delta, trained.seed)
+        # From the system's entropy, never from a seed: whoever could draw the noise again could take it off.
+        draw = np.random.default_rng(secrets.randbits(256))
+        gram, ridge = noisy_gram(trained.shared, config, epsilon, delta, draw)
         return _dense_matrix(regularised_inverse(sp.csr_matrix(gram), ridge), entries)
     if form == "ease":
         return _dense_matrix(trained.model["inverse"], entries)
@@ -204,12 +206,13 @@ def _largest(matrix: sp.csr_matrix, entries: int) -> sp.csr_matrix:
 
 
 def noisy_gram(
-    shared: Interactions, config: ExactConfig, epsilon: float, delta: float, seed: int
+    shared: Interactions, config: ExactConfig, epsilon: float, delta: float, draw: np.random.Generator
 ) -> tuple[NDArray[np.float64], float]:
     """EASE's Gram matrix with Gaussian noise, and the ridge that outweighs the noise.
 
     A user's term is bounded by ‖ω x xᵀ‖_F = ω n ≤ 1 (weights are lowered to 1/n), so one user more or less moves the
-    sum by at most 1, and the noise of `gaussian_deviation` makes all that is computed from it (ε, δ)-private.
+    sum by at most 1, and the noise of `gaussian_deviation` makes all that is computed from it (ε, δ)-private. `draw`
+    must be seeded by a secret that is thrown away.
 
     Returns
     -------
@@ -221,8 +224,7 @@ def noisy_gram(
     weights = user_weights(degrees, max(config.ease_exponent, 1.0))
     gram: NDArray[np.float64] = weighted_gram(rows(shared), weights).toarray()
     n = shared.n_items
-    noise = streams.normal(seed, 0, np.arange(n), "shipping", n).astype(np.float64) * deviation
-    upper = np.triu(noise)
+    upper = np.triu(draw.normal(scale=deviation, size=(n, n)))
     gram += upper + np.triu(upper, 1).T
     return gram, config.ridge + 2 * deviation * float(np.sqrt(n))
 
