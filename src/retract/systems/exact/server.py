@@ -1,4 +1,4 @@
-"""Exact's server: from sums over users to the closed form, and from one closed form to the next."""
+"""Exact's server: from sums over users to the closed form."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retract.data import Interactions
-from retract.models.ease import changed_inverse, exchanged_inverse, inverse_error, regularised_inverse, with_new_items
+from retract.models.ease import regularised_inverse
 from retract.models.gram import gram_of, rows, user_weights, weighted_gram
 from retract.models.graph_filter import ChangedGram
 from retract.systems.exact.config import ExactConfig
-from retract.systems.exact.tables import Tables, form_of
-
-WORTH = 4
-"""A low-rank update of rank r beats a new factorisation of an n x n matrix while WORTH * r < n, as measured."""
+from retract.systems.exact.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -28,50 +25,6 @@ class Solved:
 
     model: Mapping[str, Tensor]
     how: Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What turns the sums over one set of interactions into another's: one term per row, with a sign.
-
-    Parameters
-    ----------
-    users
-        U, shape [r, n_items].
-    signs
-        -1 for a term that is taken away, 1 for one that is added, shape [r].
-    """
-
-    users: sp.csr_matrix
-    signs: NDArray[np.float64]
-
-    @classmethod
-    def between(cls, before: Interactions, after: Interactions, users: NDArray[np.int64]) -> Difference:
-        """The terms of `users`, the only ones who changed."""
-        terms, signs = [np.empty(0, dtype=np.int64)], []
-        for held, sign in ((before, -1.0), (after, 1.0)):
-            begin = np.searchsorted(held.users, users, side="left")
-            end = np.searchsorted(held.users, users, side="right")
-            own = [held.items[a:b] for a, b in zip(begin, end, strict=True) if b > a]
-            terms += own
-            signs += [sign] * len(own)
-        items, indptr = np.concatenate(terms), np.cumsum([len(term) for term in terms])
-        shape = (len(signs), before.n_items)
-        return cls(sp.csr_matrix((np.ones(len(items)), items, indptr), shape=shape), np.array(signs))
-
-    def __len__(self) -> int:
-        return len(self.signs)
-
-    def weights(self, exponent: float) -> NDArray[np.float64]:
-        """The terms' signed weights, shape [r]."""
-        return self.signs * user_weights(np.diff(self.users.indptr), exponent)
-
-    def of_items(self, degrees: Tensor) -> Tensor:
-        """Item degrees after the change."""
-        signs = np.repeat(self.signs, np.diff(self.users.indptr)).astype(np.int64)
-        out = degrees.numpy().copy()
-        np.add.at(out, self.users.indices, signs)
-        return torch.from_numpy(out)
 
 
 def solve(shared: Interactions, config: ExactConfig, reason: str = "training") -> Solved:
@@ -97,101 +50,6 @@ def why(config: ExactConfig, n_items: int) -> str:
     compared = "at most" if config.form_for(n_items) == "ease" else "more than"
     need, limit = config.memory_for(n_items), config.memory_gb
     return f"EASE of {n_items:,} items takes {need:.3g} GB, {compared} the {limit:g} GB that memory_gb allows"
-
-
-def resolve(
-    model: Mapping[str, Tensor],
-    before: Interactions,
-    after: Interactions,
-    users: NDArray[np.int64],
-    config: ExactConfig,
-) -> Solved:
-    """The closed form of `after`, reached from that of `before`, where only some users' interactions differ.
-
-    Parameters
-    ----------
-    before, after
-        Over the same catalog, that of `model` or one that appends to it.
-    users
-        Codes of the users who differ, ascending.
-    """
-    form = config.form_for(after.n_items)
-    if form_of(model) != form:
-        return solve(after, config, f"a catalog of this size gets another form than {form_of(model)}")
-    difference = Difference.between(before, after, users)
-    how: dict[str, object] = {"form": form, "rank": len(difference)}
-    if form == "ease":
-        inverse = with_new_items(model["inverse"], after.n_items, config.ridge)
-        if not len(difference):
-            return Solved({"inverse": inverse}, {**how, "method": "nothing to change"})
-        return _resolve_inverse(inverse, np.arange(after.n_items), difference, after, config, how)
-    tables = Tables.of(model)
-    tables = tables if len(tables.dense["degrees"]) == after.n_items else tables.over(after.n_items)
-    gram = tables.gram.plus(weighted_gram(difference.users, difference.weights(config.filter_exponent)))
-    dense = {**tables.dense, "degrees": difference.of_items(tables.dense["degrees"])}
-    how["method"] = "sums changed"
-    if form == "block":
-        solved = _resolve_inverse(dense["inverse"], dense["head"].numpy(), difference, after, config, how)
-        if "degrees" in solved.model:  # solved anew as a whole
-            return solved
-        dense, how = {**dense, **solved.model}, {**how, **solved.how}
-    return Solved(Tables(gram, dense), how)
-
-
-def _resolve_inverse(
-    inverse: Tensor,
-    head: NDArray[np.int64],
-    difference: Difference,
-    after: Interactions,
-    config: ExactConfig,
-    how: Mapping[str, object],
-) -> Solved:
-    """EASE's part after the change, over the items that are then the most frequent; or all anew where that is cheaper.
-
-    Parameters
-    ----------
-    inverse, head
-        P before, and the codes of its items.
-    """
-    if WORTH * len(difference) >= len(head):
-        return solve(after, config, "cheaper than an update of this rank")
-    terms = sp.csr_matrix(difference.users[:, head])
-    some = np.diff(terms.indptr) > 0
-    if some.any():
-        inverse = changed_inverse(inverse, terms[some], difference.weights(config.ease_exponent)[some])
-        _isolate(inverse, np.flatnonzero(np.isin(head, _left_alone(difference, after))), config.ridge)
-    interactions, weights = rows(after), user_weights(after.user_degrees(), config.ease_exponent)
-    tables = {"inverse": inverse}
-    if config.form_for(after.n_items) == "block":
-        now = most_frequent(after.item_degrees(), config.head_for(after.n_items))
-        if not np.array_equal(now, head):
-            come, gone = np.setdiff1d(now, head), np.setdiff1d(head, now)
-            if WORTH * (len(come) + len(gone)) >= len(head):
-                return solve(after, config, "cheaper than exchanging so many items")
-            new = sp.diags(weights) @ interactions[:, come]
-            inverse = exchanged_inverse(inverse, head, now, (interactions[:, now].T @ new).toarray(), config.ridge)
-            how, head = {**how, "exchanged": len(come)}, now
-        tables = {"inverse": inverse, "head": torch.from_numpy(head)}
-    error = inverse_error(inverse, interactions, weights, config.ridge, head)
-    if not error <= config.drift:
-        return solve(after, config, f"estimated error {error:.1e} of the low-rank update")
-    return Solved(tables, {**how, "method": "low-rank update", "estimated_error": error})
-
-
-def _left_alone(difference: Difference, after: Interactions) -> NDArray[np.int64]:
-    """Items of the change that nobody holds any more."""
-    touched: NDArray[np.int64] = np.unique(difference.users.indices).astype(np.int64)
-    alone: NDArray[np.int64] = touched[after.item_degrees()[touched] == 0]
-    return alone
-
-
-def _isolate(inverse: Tensor, places: NDArray[np.int64], ridge: float) -> None:
-    """Set to what they are the rows of items that nobody holds: rounding would tell that somebody once did."""
-    if len(places):
-        at = torch.from_numpy(places)
-        inverse[at] = 0
-        inverse[:, at] = 0
-        inverse[at, at] = 1 / ridge
 
 
 def most_frequent(degrees: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -15,7 +15,8 @@ from retract.models.recommender import Recommender
 from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress
 from retract.systems.exact.client import Term, recommender_of
 from retract.systems.exact.config import ExactConfig
-from retract.systems.exact.server import Solved, resolve, solve
+from retract.systems.exact.server import Solved, solve
+from retract.systems.exact.unlearning import resolve
 
 
 class Exact:
