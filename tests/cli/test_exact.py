@@ -121,6 +121,14 @@ def test_a_batch_waits_until_enough_users_ask(exact: Path) -> None:
     assert "at-least is 0" in retract("unlearn", exact, "--at-least", 0).refusal()
 
 
+def test_measuring_can_be_left_out(exact: Path) -> None:
+    retract("erase", exact, "--user", "u1")
+    done = retract("unlearn", exact, "--no-measure", "--json").json
+    assert done["forgotten"] == 5
+    assert set(done["metrics"].values()) == set(done["metrics_before"].values()) == {None}
+    assert_like_trained(exact)
+
+
 def test_a_shipped_file_recommends_without_the_folder(exact: Path, tmp_path: Path) -> None:
     file = tmp_path / "model"
     report = retract("ship", exact, "--out", file, "--json").json

@@ -247,7 +247,9 @@ def add_request(
     return folders.append_request(path, lambda held: _choose(held, kind, user, items, fraction, seed))
 
 
-def apply_requests(path: Path, *, seed: int = 0, at_least: int = 1, progress: Progress = no_progress) -> UnlearnReport:
+def apply_requests(
+    path: Path, *, seed: int = 0, at_least: int = 1, judge: bool = True, progress: Progress = no_progress
+) -> UnlearnReport:
     """Unlearn what the pending requests name, all erasures as one withdrawal and then all unsharings as another.
 
     Requests that arrive meanwhile stay pending.
@@ -257,6 +259,8 @@ def apply_requests(path: Path, *, seed: int = 0, at_least: int = 1, progress: Pr
     at_least
         Apply nothing while fewer users than so many have a pending request: whoever compares the models before and
         after learns of the batch, not of one person.
+    judge
+        Whether to measure the models before and after; with many users that takes longer than to unlearn.
 
     Raises
     ------
@@ -272,7 +276,7 @@ def apply_requests(path: Path, *, seed: int = 0, at_least: int = 1, progress: Pr
     before = folders.load(path)
     asking = len({request.user for request in before.pending})
     if not before.pending or asking < at_least:
-        metrics = measure(before.recommender(), before.clients.interactions, before.test)
+        metrics = _judged(before, before.test, judge)
         return UnlearnReport(0, 0, 0.0, metrics, metrics, before.trained.memory.nbytes, asking, at_least)
     erase = pending_of(before, "erase")
     unshare = pending_of(before, "unshare") - erase
@@ -284,8 +288,7 @@ def apply_requests(path: Path, *, seed: int = 0, at_least: int = 1, progress: Pr
     after, unsharing_id = _forget(erased, "unshare", unshare, seed, progress)
     seconds = watch.seconds
     _require_finite(after.trained)
-    metrics_before = measure(before.recommender(), before.clients.interactions, after.test)
-    metrics = measure(after.recommender(), after.clients.interactions, after.test)
+    metrics_before, metrics = (_judged(held, after.test, judge) for held in (before, after))
     withdrawals = {"erase": erasure_id, "unshare": unsharing_id}
     applied, now, gone = {request.id for request in before.pending}, _now(), _gone(after, erase)
     names = {str(before.catalog.user_ids[user]) for user in gone}
@@ -349,6 +352,11 @@ def measure(model: Recommender, history: Interactions, test: Interactions) -> di
     found = evaluate(model, history, test, k=K)
     columns = ((f"recall@{K}", found.recall), (f"ndcg@{K}", found.ndcg))
     return {name: round(float(values.mean()), 6) if len(values) else None for name, values in columns}
+
+
+def _judged(held: TrainedFolder, test: Interactions, judge: bool) -> dict[str, float | None]:
+    """The metrics of a folder's model; None each where they are not wanted."""
+    return measure(held.recommender(), held.clients.interactions, test if judge else Interactions.empty(held.catalog))
 
 
 def _notes(train: Interactions) -> tuple[str, ...]:
