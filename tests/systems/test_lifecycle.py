@@ -19,6 +19,7 @@ from retract.systems.lifecycle import (
     train_folder,
 )
 from retract.systems.registry import make_system
+from tests.cli.commands import on_disk
 from tests.systems.folders import make_folder, pairs_on_disk, tiny_dataset, tiny_system
 
 
@@ -344,6 +345,41 @@ def test_erasing_everybody_is_refused_and_nothing_is_applied(folder: Path) -> No
     with pytest.raises(DataError, match="leave nobody with an interaction: nothing was applied; delete"):
         apply_requests(folder)
     assert status(folder).pending == 12
+
+
+# --- withdrawals in batches -------------------------------------------------------------------------------------------
+
+
+def test_a_batch_counts_users_and_not_requests(folder: Path) -> None:
+    add_request(folder, "unshare", "u1", fraction=0.5)
+    add_request(folder, "erase", "u1", fraction=0.5)
+    add_request(folder, "erase", "u1")
+    before = on_disk(folder)
+    report = apply_requests(folder, at_least=2)
+    assert (report.requests, report.forgotten, report.waiting, report.at_least) == (0, 0, 1, 2)
+    assert report.metrics == report.metrics_before
+    assert on_disk(folder) == before
+    add_request(folder, "unshare", "u2")
+    assert apply_requests(folder, at_least=3).waiting == 2
+    report = apply_requests(folder, at_least=2)
+    assert (report.requests, report.waiting, report.at_least) == (4, 0, 2)
+    assert (status(folder).pending, status(folder).applied) == (0, 4)
+
+
+def test_an_applied_request_fills_no_later_batch(folder: Path) -> None:
+    add_request(folder, "unshare", "u1")
+    assert apply_requests(folder).requests == 1
+    add_request(folder, "unshare", "u2")
+    assert apply_requests(folder, at_least=2).waiting == 1
+    assert status(folder).pending == 1
+
+
+@pytest.mark.parametrize("at_least", [0, -1])
+def test_a_batch_of_nobody_is_refused(folder: Path, at_least: int) -> None:
+    add_request(folder, "unshare", "u1")
+    with pytest.raises(ConfigError, match=f"at-least is {at_least}: a batch has at least 1 user"):
+        apply_requests(folder, at_least=at_least)
+    assert status(folder).pending == 1
 
 
 # --- the registry -----------------------------------------------------------------------------------------------------

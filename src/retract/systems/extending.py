@@ -10,7 +10,7 @@ import numpy as np
 
 from retract.data import Catalog, Dataset, Interactions, Sharing
 from retract.errors import ConfigError
-from retract.federation import LocalEngine
+from retract.federation import Clients, LocalEngine
 from retract.systems import folder as folders
 from retract.systems.base import Extendable, Progress, Stopwatch, no_progress
 from retract.systems.folder import TrainedFolder
@@ -64,24 +64,26 @@ def extend_folder(
     offered = _recoded(dataset.interactions, catalog)
     held_out = np.zeros(len(offered), dtype=np.bool_) if dataset.is_test is None else _test_part(dataset, offered)
     known = before.clients.interactions | before.test
-    asked = pending_of(held, "erase").over(catalog)
-    fresh, fresh_test = (offered.where(part) - known - asked for part in (~held_out, held_out))
-    notes = (*dataset.notes, *_notes(before, offered, asked))
+    fresh, fresh_test = (offered.where(part) - known for part in (~held_out, held_out))
+    new = Sharing.by_ratio(fresh, share, seed)  # also where nothing is new: a wrong ratio is refused in any case
+    notes = _notes_on_held(before, offered, pending_of(held, "erase").over(catalog))
+    if dropped := dataset.interactions.duplicates:
+        notes.append(f"duplicates dropped, the last of each kept: {dropped:,}")
     after, seconds = held, 0.0
     if len(fresh) or len(fresh_test):
-        new = Sharing.by_ratio(fresh, share, seed)
-        sharing = before.clients.sharing
-        both = Sharing(sharing.shared | new.shared, sharing.private | new.private)
-        clients, watch = before.clients.with_sharing(both), Stopwatch()
+        clients, test, forgone = _joined(before, new, fresh_test)
+        watch = Stopwatch()
         trained = system.extend(before.trained, new.shared, LocalEngine(clients), seed=seed, progress=progress)
         seconds = watch.seconds
-        after = replace(before, trained=trained, clients=clients, test=before.test | fresh_test)
+        trained = replace(trained, shared=clients.sharing.shared)  # its columns too are those that both sides have
+        after = replace(before, trained=trained, clients=clients, test=test)
         folders.replace_state(path, held, after, lambda request: request)
+        notes += [*forgone, *_notes_on_cold(after, fresh_test)]
     sharing = after.clients.sharing
     return ExtendReport(
         system=after.trained.system,
         users=len(after.clients.interactions.active_users()),
-        items=catalog.n_items,
+        items=after.catalog.n_items,
         shared=len(sharing.shared),
         private=len(sharing.private),
         added=len(fresh) + len(fresh_test),
@@ -89,7 +91,7 @@ def extend_folder(
         seconds=round(seconds, 3),
         metrics=measure(after.recommender(), after.clients.interactions, after.test),
         memory_bytes=after.trained.memory.nbytes,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
@@ -116,15 +118,40 @@ def _test_part(dataset: Dataset, offered: Interactions) -> np.ndarray[tuple[int]
     return held_out.contains(offered)
 
 
-def _notes(held: TrainedFolder, offered: Interactions, asked: Interactions) -> tuple[str, ...]:
+def _joined(before: TrainedFolder, new: Sharing, fresh_test: Interactions) -> tuple[Clients, Interactions, list[str]]:
+    """The clients and the test part with what is new, and a note for every column that is lost by it.
+
+    Ratings and times stay where the folder and the data both have them; else no part of the folder keeps them.
+    """
+    old = before.clients.sharing
+    parts = [old.shared, old.private, before.test, new.shared, new.private, fresh_test]
+    rated = [[part.ratings is not None for part in some if len(part)] for some in (parts[:3], parts[3:])]
+    timed = [[part.timestamps is not None for part in some if len(part)] for some in (parts[:3], parts[3:])]
     notes = []
-    if skipped := int(asked.contains(offered).sum()):
-        notes.append(f"left out because their erasure is pending: {skipped:,}")
-    ours = held.clients.interactions
-    for name, mine, theirs in (
-        ("ratings", ours.ratings, offered.ratings),
-        ("times", ours.timestamps, offered.timestamps),
-    ):
-        if len(ours) and (mine is None) != (theirs is None):
-            notes.append(f"{name} are dropped: only one of the folder and the data has them")
-    return tuple(notes)
+    for name, (mine, theirs) in (("ratings", map(all, rated)), ("times", map(all, timed))):
+        if mine != theirs:
+            whose, other = ("the folder's", "the new data") if mine else ("the new data's", "the folder")
+            notes.append(f"{whose} {name} are dropped: {other} has none")
+    if not all(map(all, rated)):
+        parts = [replace(part, ratings=None) for part in parts]
+    if not all(map(all, timed)):
+        parts = [replace(part, timestamps=None) for part in parts]
+    shared, private, test, new_shared, new_private, new_test = parts
+    clients = before.clients.with_sharing(Sharing(shared | new_shared, private | new_private))
+    return clients, test | new_test, notes
+
+
+def _notes_on_held(held: TrainedFolder, offered: Interactions, asked: Interactions) -> list[str]:
+    """What the data offers and the folder has, and so is not added."""
+    counts = {
+        "in the folder already, left as they are": held.clients.interactions - asked,
+        "held out for testing, where they stay": held.test - asked,
+        "left out because their erasure is pending": asked,
+    }
+    found = {text: int(part.contains(offered).sum()) for text, part in counts.items()}
+    return [f"{text}: {count:,}" for text, count in found.items() if count]
+
+
+def _notes_on_cold(after: TrainedFolder, fresh_test: Interactions) -> list[str]:
+    cold = np.setdiff1d(fresh_test.users, after.clients.interactions.users)
+    return [f"new users with interactions to test on but none to train on: {len(cold):,}"] if len(cold) else []
