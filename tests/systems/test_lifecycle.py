@@ -325,6 +325,20 @@ def test_a_request_that_arrives_meanwhile_is_kept(folder: Path) -> None:
     assert items(load(folder), "shared", "u3") == set()
 
 
+def test_what_somebody_asks_for_while_being_erased_is_done_with_it(folder: Path) -> None:
+    held, late = load(folder), []
+    add_request(folder, "erase", "u2", items=sorted(items(held, "shared", "u2") | items(held, "private", "u2")))
+
+    def ask_for_the_rest(stage: str, done: int, total: int) -> None:
+        if not late:
+            late.append(add_request(folder, "erase", "u2", items=sorted(items(held, "test", "u2")))[0])
+
+    apply_requests(folder, progress=ask_for_the_rest)
+    assert [(request.pending, request.items) for request in load(folder).requests] == [(False, ())] * 2
+    add_request(folder, "unshare", "u3")
+    assert apply_requests(folder).requests == 1
+
+
 def test_of_two_unlearnings_at_once_the_later_one_is_refused(folder: Path) -> None:
     add_request(folder, "unshare", "u1")
     runs: list[int] = []

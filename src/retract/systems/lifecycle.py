@@ -294,7 +294,9 @@ def apply_requests(
     names = {str(before.catalog.user_ids[user]) for user in gone}
 
     def settle(request: Request) -> Request:
-        done = request.settled(now, withdrawals[request.kind]) if request.id in applied else request
+        # What somebody who is gone asked for meanwhile is done too: nothing of theirs is left to withdraw.
+        over = request.id in applied or (request.pending and request.user in names)
+        done = request.settled(now, withdrawals[request.kind]) if over else request
         return replace(done, user="") if done.user in names else done
 
     folders.replace_state(path, before, after.over(after.catalog.without_users(gone)), settle)
