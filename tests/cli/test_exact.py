@@ -114,11 +114,22 @@ def test_a_batch_waits_until_enough_users_ask(exact: Path) -> None:
     waiting = retract("unlearn", exact, "--at-least", 2, "--json").json
     assert (waiting["requests"], waiting["waiting"], waiting["at_least"]) == (0, 1, 2)
     assert on_disk(exact) == before
-    assert "1 user(s) wait until 2 do" in retract("unlearn", exact, "--at-least", 2).out
+    assert "1 user(s) wait until 2 withdraw something shared" in retract("unlearn", exact, "--at-least", 2).out
     retract("unshare", exact, "--user", "u2")
     assert retract("unlearn", exact, "--at-least", 2, "--json").json["requests"] == 3
     assert_like_trained(exact)
     assert "at-least is 0" in retract("unlearn", exact, "--at-least", 0).refusal()
+
+
+def test_who_withdraws_nothing_shared_does_not_fill_a_batch(exact: Path) -> None:
+    held = load(exact)
+    user = held.test.active_users()[0]
+    name, items = held.catalog.user_ids[user], held.catalog.item_ids[held.test.items_of(user)]
+    other = next(one for one in ("u1", "u2") if one != name)
+    retract("unshare", exact, "--user", other)
+    retract("erase", exact, "--user", name, "--items", ",".join(items))
+    assert retract("unlearn", exact, "--at-least", 2, "--json").json["waiting"] == 2
+    assert retract("unlearn", exact, "--json").json["requests"] == 2
 
 
 def test_measuring_can_be_left_out(exact: Path) -> None:

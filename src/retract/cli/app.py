@@ -183,9 +183,7 @@ def erase(
 @app.command()
 def unlearn(
     folder: Folder,
-    at_least: Annotated[
-        int, typer.Option(metavar="M", help="Wait until so many users ask: a difference then shows a batch.")
-    ] = 1,
+    at_least: Annotated[int, typer.Option(metavar="M", help="Wait until so many users withdraw something shared.")] = 1,
     judge: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Measure before and after; may take longer than to unlearn.")
     ] = True,
@@ -198,7 +196,7 @@ def unlearn(
     with telling_what_is_left(folder, MANIFEST), progress_bars() as progress:
         report = lifecycle.apply_requests(folder, seed=seed, at_least=at_least, judge=judge, progress=progress)
     if report.waiting:
-        text = f"{report.waiting} user(s) wait until {report.at_least} do: nothing was changed."
+        text = f"{report.waiting} user(s) wait until {report.at_least} withdraw something shared: nothing was changed."
         emit(asdict(report), as_json, text)
         return
     if not report.requests:

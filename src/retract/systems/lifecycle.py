@@ -54,7 +54,7 @@ class TrainReport:
 class UnlearnReport:
     """What `apply_requests` did: counts of requests and interactions, seconds of unlearning alone, metrics.
 
-    `waiting` is how many users still wait because fewer than `at_least` of them have asked.
+    `waiting` is how many users still wait because fewer than `at_least` of them withdraw something shared.
     """
 
     requests: int
@@ -257,8 +257,8 @@ def apply_requests(
     Parameters
     ----------
     at_least
-        Apply nothing while fewer users than so many have a pending request: whoever compares the models before and
-        after learns of the batch, not of one person.
+        Apply nothing while fewer users than so many withdraw something shared: whoever compares the models before and
+        after learns of the batch, not of one person. Requests that name nothing shared wait too, and do not count.
     judge
         Whether to measure the models before and after; with many users that takes longer than to unlearn.
 
@@ -274,12 +274,13 @@ def apply_requests(
     if at_least < 1:
         raise ConfigError(f"at-least is {at_least}: a batch has at least 1 user")
     before = folders.load(path)
-    asking = len({request.user for request in before.pending})
-    if not before.pending or asking < at_least:
-        metrics = _judged(before, before.test, judge)
-        return UnlearnReport(0, 0, 0.0, metrics, metrics, before.trained.memory.nbytes, asking, at_least)
     erase = pending_of(before, "erase")
     unshare = pending_of(before, "unshare") - erase
+    seen = (before.trained.shared & (erase | unshare)).active_users()
+    if not before.pending or (at_least > 1 and len(seen) < at_least):
+        waiting = len({request.user for request in before.pending})
+        metrics = _judged(before, before.test, judge)
+        return UnlearnReport(0, 0, 0.0, metrics, metrics, before.trained.memory.nbytes, waiting, at_least)
     if not len(before.clients.interactions - erase):
         raise DataError(f"these erasures leave nobody with an interaction: nothing was applied; delete {path} instead")
     watch = Stopwatch()
