@@ -128,13 +128,15 @@ def train(
 
 @app.command()
 def recommend(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A trained folder, or a shipped file.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR|FILE", help="A trained folder, or a shipped file.", show_default=False)
+    ],
     user: Annotated[str | None, typer.Option(metavar="ID", help="The user's original id.", show_default=False)] = None,
     items: Annotated[
         list[str] | None,
         typer.Option(metavar="ID,…", help="With a shipped file: the items somebody has.", show_default=False),
     ] = None,
-    k: Annotated[int | None, typer.Option("-k", help="How many.", show_default="10")] = None,
+    k: Annotated[int | None, typer.Option("-k", help="How many; 10 unless given.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
     """Show the items that suit a user best and that the user has not had yet."""
@@ -144,7 +146,7 @@ def recommend(
         both = "give --user with a trained folder, or --items with a shipped file"
         raise click.UsageError(both, click.get_current_context())
     if items is not None:
-        found = lifecycle.recommend_shipped(folder, _names(items), 10 if k is None else k)
+        found = lifecycle.recommend_shipped(folder, _names(items), k)
     else:
         found = lifecycle.recommend_folder(folder, str(user), k)
     rows = [[str(place), line.item, line.title, f"{line.score:.3f}"] for place, line in enumerate(found, start=1)]

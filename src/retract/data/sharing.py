@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,7 +74,7 @@ class Sharing:
             )
         return cls(interactions.where(shared), interactions.where(~shared))
 
-    @property
+    @cached_property
     def everything(self) -> Interactions:
         """Shared and private together."""
         return self.shared | self.private

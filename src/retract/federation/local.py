@@ -87,8 +87,8 @@ class LocalEngine:
             raise ConfigError(f"cohort_interactions is {cohort_interactions}: a cohort holds at least 1 interaction")
         self.clients = clients
         self.cohort_interactions = cohort_interactions
-        self.traffic = Traffic.none(clients.interactions.n_users)
         self._interactions = clients.interactions
+        self.traffic = Traffic.none(self._interactions.n_users)
 
     @property
     def users(self) -> NDArray[np.int64]:

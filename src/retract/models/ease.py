@@ -56,6 +56,13 @@ def _mirrored(upper: Tensor) -> Tensor:
     return upper
 
 
+def item_weights(inverse: Tensor, begin: int = 0, end: int | None = None) -> Tensor:
+    """Columns [begin, end) of B = I - P diag(P)^{-1}, whose diagonal is zero; float32, all columns unless told."""
+    block = (inverse[:, begin:end] / -inverse.diagonal()[begin:end]).float()
+    block.diagonal(-begin).zero_()
+    return block
+
+
 def changed_inverse(inverse: Tensor, users: sp.csr_matrix, weights: NDArray[np.float64]) -> Tensor:
     """(A + Uᵀ diag(c) U)^{-1} from P = A^{-1}, by the formula of Sherman, Morrison and Woodbury.
 

@@ -66,6 +66,25 @@ def recommend(model: Recommender, users: NDArray[np.int64], history: Interaction
     return Ranking(best.indices.numpy(), best.values.numpy())
 
 
+def recommend_to(
+    model: Recommender, user: int, history: Interactions, k: int | None = None
+) -> list[tuple[str, str, float]]:
+    """Id, title and score of the best items of one user, fewer where fewer are left.
+
+    Parameters
+    ----------
+    k
+        How many: 10, or all of a smaller catalog, unless given. Errors as in `recommend`.
+    """
+    catalog = history.catalog
+    best = recommend(model, np.array([user]), history, min(10, catalog.n_items) if k is None else k)
+    return [
+        (str(catalog.item_ids[item]), catalog.title(item), score)
+        for item, score in zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True)
+        if np.isfinite(score)
+    ]
+
+
 def mask_seen(scores: Tensor, users: NDArray[np.int64], history: Interactions) -> Tensor:
     """A copy of `scores` (shape [len(users), n_items]) with -inf at what each user already has."""
     seen = history.csr()[users].tocoo()

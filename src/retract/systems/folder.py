@@ -120,7 +120,7 @@ class TrainedFolder:
         """The requests that `unlearn` has still to apply."""
         return tuple(request for request in self.requests if request.pending)
 
-    def over(self, catalog: Catalog) -> TrainedFolder:
+    def renamed(self, catalog: Catalog) -> TrainedFolder:
         """The same codes under the ids of another catalog."""
         sharing = self.clients.sharing
         renamed = Sharing(replace(sharing.shared, catalog=catalog), replace(sharing.private, catalog=catalog))

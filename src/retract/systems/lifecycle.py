@@ -20,7 +20,7 @@ from retract.data import Dataset, Interactions, Sharing
 from retract.errors import ConfigError, DataError, FolderError, SharingError
 from retract.evaluation.ranking import evaluate
 from retract.federation import Clients, LocalEngine
-from retract.models.recommender import Recommender, recommend
+from retract.models.recommender import Recommender, recommend_to
 from retract.systems import folder as folders
 from retract.systems import storage
 from retract.systems.base import Kind, Progress, Stopwatch, System, Trained, no_progress, withdraw
@@ -178,21 +178,14 @@ def recommend_folder(path: Path, user: str, k: int | None = None) -> list[Recomm
         If the user holds no interaction.
     """
     held = folders.load(path)
-    code, catalog = held.catalog.user(user), held.catalog
-    history = held.clients.interactions
+    code, history = held.catalog.user(user), held.clients.interactions
     if not len(history.items_of(code)):
         raise DataError(f"user {user!r} holds no interaction in {path}: there is nothing to recommend from")
-    best = recommend(held.recommender(), np.array([code]), history, min(10, catalog.n_items) if k is None else k)
-    pairs = zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True)
-    return [
-        Recommended(str(catalog.item_ids[item]), catalog.title(item), score)
-        for item, score in pairs
-        if np.isfinite(score)
-    ]
+    return [Recommended(*line) for line in recommend_to(held.recommender(), code, history, k)]
 
 
-def recommend_shipped(path: Path, items: Sequence[str], k: int = 10) -> list[Recommended]:
-    """The best items beside those that somebody has, from a shipped file alone.
+def recommend_shipped(path: Path, items: Sequence[str], k: int | None = None) -> list[Recommended]:
+    """The best items beside those that somebody has, from a shipped file alone; `k` as in `recommend_folder`.
 
     Raises
     ------
@@ -203,10 +196,7 @@ def recommend_shipped(path: Path, items: Sequence[str], k: int = 10) -> list[Rec
     FolderError
         If the file is no shipped model, or damaged.
     """
-    model = ShippedModel.load(path)
-    if not 1 <= k <= len(model.item_ids):
-        raise ConfigError(f"k is {k}: it must lie between 1 and the {len(model.item_ids)} items of the catalog")
-    return [Recommended(*line) for line in model.recommend(items, k)]
+    return [Recommended(*line) for line in ShippedModel.load(path).recommend(items, k)]
 
 
 def add_request(
@@ -291,7 +281,7 @@ def apply_requests(
     _require_finite(after.trained)
     metrics_before, metrics = (_judged(held, after.test, judge) for held in (before, after))
     withdrawals = {"erase": erasure_id, "unshare": unsharing_id}
-    applied, now, gone = {request.id for request in before.pending}, _now(), _gone(after, erase)
+    applied, now, gone = {request.id for request in before.pending}, _now(), _gone(after.clients, erase)
     names = {str(before.catalog.user_ids[user]) for user in gone}
 
     def settle(request: Request) -> Request:
@@ -300,7 +290,7 @@ def apply_requests(
         done = request.settled(now, withdrawals[request.kind]) if over else request
         return replace(done, user="") if done.user in names else done
 
-    folders.replace_state(path, before, after.over(after.catalog.without_users(gone)), settle)
+    folders.replace_state(path, before, after.renamed(after.catalog.without_users(gone)), settle)
     forgotten, memory = len(erase) + len(unshare), after.trained.memory.nbytes
     return UnlearnReport(len(applied), forgotten, round(seconds, 3), metrics, metrics_before, memory, at_least=at_least)
 
@@ -389,16 +379,14 @@ def _forget(
     if len(learnt):
         trained = held.system.unlearn(trained, withdrawal, LocalEngine(clients), seed=seed, progress=progress)
     if kind == "erase":
-        gone = np.setdiff1d(forget.users, clients.interactions.users)
         test = test - forget
-        test = test.where(~np.isin(test.users, gone))
+        test = test.where(~np.isin(test.users, _gone(clients, forget)))
     return replace(held, trained=trained, clients=clients, test=test), withdrawal.request_id
 
 
-def _gone(held: TrainedFolder, erased: Interactions) -> NDArray[np.int64]:
-    """Users who erased all they had: their ids go too."""
-    left = np.union1d(held.clients.interactions.users, held.test.users)
-    return np.setdiff1d(erased.users, left)
+def _gone(clients: Clients, erased: Interactions) -> NDArray[np.int64]:
+    """Users whose erasure left them nothing to train on: they are no longer tested, and their ids go too."""
+    return np.setdiff1d(erased.users, clients.interactions.users)
 
 
 def pending_of(held: TrainedFolder, kind: Kind) -> Interactions:

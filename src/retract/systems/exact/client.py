@@ -13,6 +13,7 @@ from torch import Tensor
 
 from retract.data import Interactions
 from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
+from retract.models.ease import item_weights
 from retract.models.gram import user_weights, weighted_gram
 from retract.models.graph_filter import filtered
 from retract.models.recommender import Recommender
@@ -59,7 +60,6 @@ class EaseRecommender:
 
     def __init__(self, inverse: Tensor) -> None:
         self.inverse = inverse
-        self._scale = -1 / inverse.diagonal()
 
     def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
         """Shape [len(users), n_items]."""
@@ -69,7 +69,7 @@ class EaseRecommender:
         """Scores from rows of ones (float32), shape [n, n_items]."""
         if own.shape[0] <= self.few:
             read = torch.stack([self.inverse[torch.from_numpy(row.indices.astype(np.int64))].sum(0) for row in own])
-            return (read * self._scale + torch.from_numpy(own.toarray())).float()
+            return (torch.from_numpy(own.toarray()) - read / self.inverse.diagonal()).float()
         places = Pattern(own.indptr.astype(np.int64), own.indices.astype(np.int64), own.shape[1])
         rows = places.csr(places.ones)
         scores = torch.empty(own.shape)
@@ -81,13 +81,7 @@ class EaseRecommender:
     def _blocks(self) -> list[tuple[int, Tensor]]:
         """First column and columns of B, block by block, float32."""
         begins = range(0, len(self.inverse), self.width)
-        blocks = []
-        for begin in begins:
-            columns = slice(begin, begin + self.width)
-            block = (self.inverse[:, columns] * self._scale[columns]).float()
-            block.diagonal(-begin).zero_()
-            blocks.append((begin, block))
-        return blocks
+        return [(begin, item_weights(self.inverse, begin, begin + self.width)) for begin in begins]
 
 
 class FilterRecommender:

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from retract.data import Catalog, Interactions
 from retract.errors import ConfigError, FolderError
-from retract.models.ease import regularised_inverse
+from retract.models.ease import item_weights, regularised_inverse
 from retract.models.gram import rows, user_weights, weighted_gram
+from retract.models.recommender import recommend_to
 from retract.systems.base import Trained
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.tables import Tables, form_of
@@ -55,20 +56,19 @@ class ShippedModel:
         """Shape [len(users), n_items]."""
         return torch.from_numpy((history.csr()[users] @ self.matrix).toarray())
 
-    def recommend(self, items: Iterable[str], k: int = 10) -> list[tuple[str, str, float]]:
+    def recommend(self, items: Iterable[str], k: int | None = None) -> list[tuple[str, str, float]]:
         """The `k` best items for somebody who has `items`: original id, title and score of each.
 
         Raises
         ------
         UnknownIdError
             If an item is unknown; the message names the nearest known ids.
+        ConfigError
+            If k lies outside [1, number of items].
         """
-        catalog = Catalog(np.empty(0, dtype=np.str_), self.item_ids, self.titles)
+        catalog = Catalog(np.array(["somebody"]), self.item_ids, self.titles)
         own = catalog.items(items)
-        scores = np.asarray(self.matrix[own].sum(axis=0)).ravel()
-        scores[own] = -np.inf
-        best = np.argsort(-scores, kind="stable")[: min(k, len(scores) - len(np.unique(own)))]
-        return [(str(self.item_ids[item]), catalog.title(item), float(scores[item])) for item in best]
+        return recommend_to(self, 0, Interactions.of(catalog, np.zeros(len(own)), own), k)
 
     def to_bytes(self) -> bytes:
         """The file."""
@@ -186,9 +186,8 @@ def _item_matrix(trained: Trained, epsilon: float | None, delta: float, entries:
 
 
 def _dense_matrix(inverse: Tensor, entries: int) -> sp.csr_matrix:
-    """B = I - P diag(P)^{-1}, its largest entries."""
-    matrix = (inverse / -inverse.diagonal()).float().numpy()
-    np.fill_diagonal(matrix, 0)
+    """The largest entries of EASE's B."""
+    matrix = item_weights(inverse).numpy()
     entries = min(entries, matrix.size)
     limit = np.partition(np.abs(matrix).ravel(), matrix.size - entries)[matrix.size - entries]
     return sp.csr_matrix(np.where(np.abs(matrix) >= limit, matrix, 0))
