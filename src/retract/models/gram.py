@@ -70,9 +70,7 @@ def weighted_gram(matrix: sp.csr_matrix, weights: NDArray[np.float64]) -> sp.csr
     gram = sp.csr_matrix(matrix.T.tocsr() @ scaled)
     largest = float(np.abs(gram.diagonal()).max(initial=0.0))
     if largest >= LARGEST_SUM:
-        raise DataError(
-            f"an item's weights add up to {largest:g}, too many to sum exactly: raise the exponent of the users' weights"
-        )
+        raise DataError(f"an item's weights add up to {largest:g}, too many to sum exactly: raise the users' exponent")
     gram.eliminate_zeros()
     gram.sort_indices()
     return gram
