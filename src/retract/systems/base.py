@@ -150,6 +150,48 @@ class Extendable(Protocol):
         ...
 
 
+@runtime_checkable
+class Resumable(Protocol):
+    """A system that can go on training where a model stands: for baselines, and for the time that relearning takes.
+
+    `train` never does: only what is called resuming resumes.
+    """
+
+    def resume(
+        self,
+        trained: Trained,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        rounds: int,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """`rounds` more rounds on what is now shared and on what the clients now hold."""
+        ...
+
+
+Objective = Callable[[Tensor, int], Tensor]
+"""A server's loss, of a node table (shape [n_users + n_items, d]) and of the step that keys its draws."""
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A system whose server fits one table of nodes by gradients: what influence functions and ascent need."""
+
+    def nodes(self, trained: Trained) -> Tensor:
+        """The table as it stands: users, then items; shape [n_users + n_items, d]."""
+        ...
+
+    def objective(self, shared: Interactions, *, seed: int, among: Interactions | None = None) -> Objective:
+        """The loss that training on `shared` minimises; with `among`, the part of it that these edges make up."""
+        ...
+
+    def with_nodes(self, trained: Trained, nodes: Tensor, shared: Interactions) -> Trained:
+        """The model that this table gives over the graph of `shared`."""
+        ...
+
+
 def withdraw(clients: Clients, kind: Kind, forget: Interactions, **fields: str) -> tuple[Clients, Withdrawal]:
     """Part a user's request in two: what the clients do themselves, and what the server is told.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from retract.data import Interactions
 from retract.errors import DataError
@@ -17,7 +20,7 @@ from retract.models.losses import activity_weights, bpr
 from retract.models.negatives import sample_negatives
 from retract.models.recommender import Recommender
 from retract.models.sparse import Pattern, pair_scores
-from retract.systems.base import Memory, Progress, Stopwatch, SystemConfig, Trained, Withdrawal, no_progress
+from retract.systems.base import Memory, Objective, Progress, Stopwatch, SystemConfig, Trained, Withdrawal, no_progress
 
 
 class LightGCNConfig(SystemConfig):
@@ -61,23 +64,10 @@ class LightGCN:
         """
         if not len(shared):
             raise DataError("lightgcn is centralised and nothing is shared: share more (--share 1)")
-        config, graph = self.config, BipartiteGraph(shared)
-        scale, n_nodes = config.initial_scale, graph.n_nodes
-        nodes = initial_embeddings(n_nodes, config.dimension, scale, seed, "nodes").requires_grad_()
-        adam = torch.optim.Adam([nodes], lr=config.rate, betas=(0.9, 0.99), eps=1e-15)
-        log: list[dict[str, Any]] = []
-        for step in range(config.steps):
-            watch = Stopwatch()
-            loss = self._loss(graph, shared, nodes, seed, step)
-            adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            adam.step()
-            log.append(
-                {"stage": "train", "round": step, "loss": float(loss.detach()), "seconds": round(watch.seconds, 4)}
-            )
-            progress("training", step + 1, config.steps)
-        users, items = light_gcn(graph, nodes.detach(), config.layers)
-        return Trained(self.name, config, seed, {"users": users, "items": items}, Memory({}), shared, tuple(log))
+        config, n_nodes = self.config, shared.n_users + shared.n_items
+        start = initial_embeddings(n_nodes, config.dimension, config.initial_scale, seed, "nodes")
+        nodes, log = self._fit(start, shared, range(config.steps), config.rate, seed, progress)
+        return self._trained(nodes, shared, seed, log)
 
     def unlearn(
         self,
@@ -95,9 +85,66 @@ class LightGCN:
         """Inner products of the final embeddings."""
         return DotProduct(trained.model["users"], trained.model["items"])
 
+    def resume(
+        self,
+        trained: Trained,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        rounds: int,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """More steps, at a tenth of the rate: the settled table is not to be jolted by a fresh Adam."""
+        later = range(self.config.steps, self.config.steps + rounds)
+        nodes, log = self._fit(self.nodes(trained), shared, later, self.config.rate / 10, seed, progress)
+        return self._trained(nodes, shared, trained.seed, [*trained.log, *log])
+
+    def nodes(self, trained: Trained) -> Tensor:
+        """The initial embeddings, before propagation."""
+        return trained.model["nodes"]
+
+    def objective(self, shared: Interactions, *, seed: int, among: Interactions | None = None) -> Objective:
+        """BPR on the graph of `shared`, and L2."""
+        graph, mask = BipartiteGraph(shared), None if among is None else among.contains(shared)
+        return lambda nodes, step: self._loss(graph, shared, nodes, seed, step, mask)
+
+    def with_nodes(self, trained: Trained, nodes: Tensor, shared: Interactions) -> Trained:
+        """The final embeddings that `nodes` give over the graph of `shared`."""
+        return self._trained(nodes, shared, trained.seed, trained.log)
+
+    def _fit(
+        self, start: Tensor, shared: Interactions, steps: range, rate: float, seed: int, progress: Progress
+    ) -> tuple[Tensor, list[Mapping[str, Any]]]:
+        """Adam from `start`, and a record per step."""
+        loss_of, nodes = self.objective(shared, seed=seed), start.clone().requires_grad_()
+        adam = torch.optim.Adam([nodes], lr=rate, betas=(0.9, 0.99), eps=1e-15)
+        log: list[Mapping[str, Any]] = []
+        for step in steps:
+            watch = Stopwatch()
+            loss = loss_of(nodes, step)
+            adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+            seconds = round(watch.seconds, 4)
+            log.append({"stage": "train", "round": step, "loss": float(loss.detach()), "seconds": seconds})
+            progress("training", step - steps.start + 1, len(steps))
+        return nodes.detach(), log
+
+    def _trained(self, nodes: Tensor, shared: Interactions, seed: int, log: Sequence[Mapping[str, Any]]) -> Trained:
+        users, items = light_gcn(BipartiteGraph(shared), nodes, self.config.layers)
+        model = {"nodes": nodes, "users": users, "items": items}
+        return Trained(self.name, self.config, seed, model, Memory({}), shared, tuple(log))
+
     def _loss(
-        self, graph: BipartiteGraph, shared: Interactions, nodes: torch.Tensor, seed: int, step: int
-    ) -> torch.Tensor:
+        self,
+        graph: BipartiteGraph,
+        shared: Interactions,
+        nodes: Tensor,
+        seed: int,
+        step: int,
+        among: NDArray[np.bool_] | None,
+    ) -> Tensor:
         users, items = light_gcn(graph, nodes, self.config.layers)
         drawn = sample_negatives(
             np.arange(shared.n_users), shared.indptr, shared.items, shared.n_items, seed=seed, round=step
@@ -107,7 +154,10 @@ class LightGCN:
         degrees = shared.user_degrees()
         weights = activity_weights(degrees, shared.n_items, self.config.activity_exponent)
         edge_weights = weights.repeat_interleave(torch.from_numpy(degrees))
-        ranking = bpr(scores[:, 0], scores[:, 1]) @ edge_weights / edge_weights.sum().clamp_min(1e-12)
+        counted = edge_weights if among is None else edge_weights * torch.from_numpy(among)
+        ranking = bpr(scores[:, 0], scores[:, 1]) @ counted / edge_weights.sum().clamp_min(1e-12)
+        if among is not None:
+            return ranking
         per_node = nodes[: graph.n_users].square().sum() / graph.n_users
         per_node = per_node + nodes[graph.n_users :].square().sum() / graph.n_items
         return ranking + 0.5 * self.config.regularisation * per_node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from retract.data import Interactions
 from retract.errors import DataError
 from retract.federation import Clients, Engine
 from retract.models.recommender import Recommender
-from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress
+from retract.systems.base import Memory, Objective, Progress, Stopwatch, Trained, Withdrawal, no_progress
 from retract.systems.fedshare.client import FedShareRecommender, LocalEpoch
 from retract.systems.fedshare.config import FedShareConfig
-from retract.systems.fedshare.server import Server
+from retract.systems.fedshare.server import Server, SharedGraph
 from retract.systems.fedshare.unlearning import ContrastiveUnlearning
 
 
@@ -74,7 +75,7 @@ class FedShare:
         """
         config, watch = self.config, Stopwatch()
         forget, retained = withdrawal.forget, trained.shared - withdrawal.forget
-        tables = {"items": trained.model["items"], "nodes": trained.memory.tensors["nodes"]}
+        tables = tables_of(trained)
         total = config.unlearn_steps + config.unlearn_rounds
         if len(forget) and len(retained):
             unlearning = ContrastiveUnlearning(retained, forget, tables, snapshots_of(trained), config, seed)
@@ -82,17 +83,75 @@ class FedShare:
                 unlearning.step(number)
                 progress("unlearning", number + 1, total)
             tables["nodes"] = unlearning.nodes.detach()
-        quiet = config.model_copy(update={"item_rate": config.unlearn_item_rate, "server_rate": config.unlearn_rate})
-        server, task = Server(retained, quiet, seed, tables), LocalEpoch(config)
-        for number in range(config.rounds, config.rounds + config.unlearn_rounds):
-            run_round(server, engine, task, number, sample_clients(engine, config.participation, seed, number))
-            progress("unlearning", config.unlearn_steps + number - config.rounds + 1, total)
+        server = self._continue(tables, retained, engine, config.unlearn_rounds, seed, progress, config.unlearn_steps)
         record = {"stage": "unlearn", "request": withdrawal.request_id, "seconds": round(watch.seconds, 4)}
         return finish(self.name, server, retained, [server.tables()], (*trained.log, record))
+
+    def resume(
+        self,
+        trained: Trained,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        rounds: int,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """More rounds at the rates of unlearning: those of training would jolt tables that have settled."""
+        watch, tables = Stopwatch(), tables_of(trained)
+        server = self._continue(tables, shared, engine, rounds, seed, progress)
+        record = {"stage": "resume", "rounds": rounds, "seconds": round(watch.seconds, 4)}
+        return finish(self.name, server, shared, [server.tables()], (*trained.log, record))
+
+    def nodes(self, trained: Trained) -> Tensor:
+        """The server's own table E."""
+        return trained.memory.tensors["nodes"]
+
+    def objective(self, shared: Interactions, *, seed: int, among: Interactions | None = None) -> Objective:
+        """BPR on the shared graph, and L2; the contrast with Q is left out."""
+        graph = SharedGraph(shared, self.config)
+        mask = None if among is None else among.contains(shared)
+
+        def loss(nodes: Tensor, step: int) -> Tensor:
+            ranking = graph.ranking_loss(*graph.global_view(nodes), seed, step, mask)
+            return ranking if among is not None else ranking + graph.penalty(nodes)
+
+        return loss
+
+    def with_nodes(self, trained: Trained, nodes: Tensor, shared: Interactions) -> Trained:
+        """Q as it was, E replaced."""
+        server = Server(shared, self.config, trained.seed, {"items": trained.model["items"], "nodes": nodes})
+        server.coverage = float(trained.model["coverage"])
+        return finish(self.name, server, shared, [server.tables()], trained.log)
+
+    def _continue(
+        self,
+        tables: Mapping[str, Tensor],
+        shared: Interactions,
+        engine: Engine,
+        rounds: int,
+        seed: int,
+        progress: Progress,
+        done: int = 0,
+    ) -> Server:
+        """The server after more rounds from `tables`; `done` steps of other work count as progress."""
+        config, task = self.config, LocalEpoch(self.config)
+        quiet = config.model_copy(update={"item_rate": config.unlearn_item_rate, "server_rate": config.unlearn_rate})
+        server = Server(shared, quiet, seed, tables)
+        for number in range(rounds):
+            later = config.rounds + number
+            run_round(server, engine, task, later, sample_clients(engine, config.participation, seed, later))
+            progress("unlearning", done + number + 1, done + rounds)
+        return server
 
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Local and global views, mixed on the clients."""
         return FedShareRecommender(trained.model, clients, self.config)
+
+
+def tables_of(trained: Trained) -> dict[str, Tensor]:
+    """Q and E as trained."""
+    return {"items": trained.model["items"], "nodes": trained.memory.tensors["nodes"]}
 
 
 def run_round(server: Server, engine: Engine, task: LocalEpoch, round: int, users: NDArray[np.int64]) -> None:
