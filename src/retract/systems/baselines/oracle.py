@@ -4,33 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from retract.data import Interactions
-from retract.federation import Clients, Engine
-from retract.models.recommender import Recommender
-from retract.systems.base import Progress, System, SystemConfig, Trained, Withdrawal, no_progress
+from retract.federation import Engine
+from retract.systems.base import Progress, Trained, Withdrawal, no_progress
+from retract.systems.baselines.wrapper import Wrapper
 
 
-class _Wrapper:
-    """A system whose training and recommendations are another's."""
-
-    def __init__(self, system: System) -> None:
-        self.system = system
-
-    @property
-    def config(self) -> SystemConfig:
-        """The wrapped system's configuration."""
-        return self.system.config
-
-    def train(self, shared: Interactions, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
-        """Train the wrapped system."""
-        return self.system.train(shared, engine, seed=seed, progress=progress)
-
-    def recommender(self, trained: Trained, clients: Clients) -> Recommender:
-        """The wrapped system's recommender."""
-        return self.system.recommender(trained, clients)
-
-
-class Retrain(_Wrapper):
+class Retrain(Wrapper):
     """The oracle: train again on what remains, same configuration, same seed, nothing kept.
 
     Parameters
@@ -54,7 +33,7 @@ class Retrain(_Wrapper):
         return self.system.train(trained.shared - withdrawal.forget, engine, seed=trained.seed, progress=progress)
 
 
-class Naive(_Wrapper):
+class Naive(Wrapper):
     """What most services do: delete from the store, leave the model as it is.
 
     Parameters
