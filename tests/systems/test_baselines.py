@@ -14,7 +14,7 @@ from retract.systems.base import System, Trained, Withdrawal, withdraw
 from retract.systems.baselines import GradientAscent, LightGCN, LightGCNConfig, make_method, method_names
 from retract.systems.exact import Exact
 from retract.systems.fedshare import FedShare, FedShareConfig
-from tests.samples import checkerboard, numbered_catalog
+from tests.samples import checkerboard
 
 TRAIN, TEST = checkerboard()
 SYSTEMS = {
@@ -114,7 +114,7 @@ def test_settings_reach_the_method_and_leave_the_systems_own_alone():
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_ascent_lowers_the_scores_of_what_is_to_be_forgotten_and_goes_no_further_than_told(system):
     method = GradientAscent(SYSTEMS[system])
-    _, trained, clients = trained_by(system, "ascent")
+    trained = trained_by(system, "ascent")[1]
     forget = trained.shared.of_users([0, 1])
     nodes = method.system.nodes(trained)
     climbed = method.ascend(nodes, trained.shared, forget, seed=0)

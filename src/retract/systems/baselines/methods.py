@@ -9,7 +9,9 @@ from retract.errors import ConfigError
 from retract.systems.base import System, SystemConfig
 from retract.systems.baselines.ascent import GradientAscent, GradientAscentConfig
 from retract.systems.baselines.finetune import FineTune, FineTuneConfig
+from retract.systems.baselines.fru import Fru, FruConfig
 from retract.systems.baselines.oracle import Naive, Retrain
+from retract.systems.baselines.scif import Scif, ScifConfig
 from retract.systems.settings import read_settings
 
 
@@ -24,12 +26,16 @@ METHODS: Mapping[str, Callable[[System], System]] = {
     "naive": Naive,
     "finetune": FineTune,
     "ascent": GradientAscent,
+    "fru": Fru,
+    "scif": Scif,
 }
 """Every method, with its defaults, as what it makes of a system."""
 
 _WITH_SETTINGS: Mapping[str, tuple[type[SystemConfig], Callable[..., Any]]] = {
     "finetune": (FineTuneConfig, FineTune),
     "ascent": (GradientAscentConfig, GradientAscent),
+    "fru": (FruConfig, Fru),
+    "scif": (ScifConfig, Scif),
 }
 
 

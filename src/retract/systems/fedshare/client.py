@@ -58,9 +58,9 @@ class LocalEpoch:
         """Gradient of Q summed over the cohort, and the clients' new vectors."""
         items = broadcast.tensors["items"].detach().requires_grad_()
         vectors = state["vector"].detach().requires_grad_()
-        batch = _batch(cohort, self.config.negatives, seed, broadcast.round)
-        weights = activity_weights(cohort.degrees, cohort.n_items, self.config.activity_exponent)
-        loss = self._loss(batch, weights, vectors, items, broadcast)
+        batch = self.batch(broadcast, cohort, seed)
+        weights = self.weights(cohort)
+        loss = self.loss(batch, weights, vectors, items, broadcast)
         item_gradient, vector_gradient = torch.autograd.grad(loss, (items, vectors))
         total = (weights * torch.from_numpy(cohort.degrees)).sum()
         count = torch.tensor(len(cohort.items), dtype=torch.int64)
@@ -70,7 +70,25 @@ class LocalEpoch:
             _upload_bytes(batch, self.config.dimension),
         )
 
-    def _loss(self, batch: EgoBatch, weights: Tensor, vectors: Tensor, items: Tensor, broadcast: Broadcast) -> Tensor:
+    def batch(self, broadcast: Broadcast, cohort: Cohort, seed: int) -> EgoBatch:
+        """The clients' interactions and this round's negatives."""
+        negatives = sample_negatives(
+            cohort.users,
+            cohort.indptr,
+            cohort.items,
+            cohort.n_items,
+            seed=seed,
+            round=broadcast.round,
+            per_positive=self.config.negatives,
+        )
+        return EgoBatch(cohort.indptr, cohort.items, np.maximum(negatives, 0), cohort.n_items)
+
+    def weights(self, cohort: Cohort) -> Tensor:
+        """n^{-a} of every client, shape [len(cohort)]."""
+        return activity_weights(cohort.degrees, cohort.n_items, self.config.activity_exponent)
+
+    def loss(self, batch: EgoBatch, weights: Tensor, vectors: Tensor, items: Tensor, broadcast: Broadcast) -> Tensor:
+        """The sum of the clients' losses, from their vectors (shape [len(cohort), d]) and Q (shape [n_items, d])."""
         users = vectors + batch.read(items)
         scores = batch.scores(users, items)
         ranking = bpr(scores.positive[:, None], scores.negative).mean(dim=1) @ weights[batch.positives.rows]
@@ -91,13 +109,6 @@ class LocalEpoch:
         move = (first / (1 - BETAS[0] ** age)) / ((second / (1 - BETAS[1] ** age)).sqrt() + 1e-8)
         vector = state["vector"] - self.config.client_rate * move
         return {"vector": vector, "first_moment": first, "second_moment": second, "steps": steps}
-
-
-def _batch(cohort: Cohort, per_positive: int, seed: int, round: int) -> EgoBatch:
-    negatives = sample_negatives(
-        cohort.users, cohort.indptr, cohort.items, cohort.n_items, seed=seed, round=round, per_positive=per_positive
-    )
-    return EgoBatch(cohort.indptr, cohort.items, np.maximum(negatives, 0), cohort.n_items)
 
 
 def _user_contrast(batch: EgoBatch, users: Tensor, global_items: Tensor, temperature: float) -> Tensor:
