@@ -29,3 +29,7 @@ class FolderError(RetractError):
 
 class PrivacyError(RetractError):
     """Something that would break a privacy or forgetting promise. Never downgraded to a warning."""
+
+
+class CertificateError(RetractError):
+    """A certificate that is damaged, of another key or another model; or a key that cannot sign or check one."""

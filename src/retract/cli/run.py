@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import click
 
+from retract.cli import audit as _audit  # noqa: F401 - its commands
 from retract.cli import exact as _exact  # noqa: F401 - its commands
 from retract.cli.app import app
 from retract.cli.output import InterruptedRunError

@@ -1,0 +1,1 @@
+"""Did it forget? What is measured and signed when a model unlearns."""
