@@ -28,9 +28,7 @@ from retract.systems.base import (
 )
 from retract.systems.baselines.wrapper import Wrapper, recorded
 from retract.systems.fedshare.client import LocalEpoch
-from retract.systems.fedshare.config import FedShareConfig
-from retract.systems.fedshare.server import Server
-from retract.systems.fedshare.system import FedShare, finish, sample_clients
+from retract.systems.fedshare.system import FedShare
 
 _LOG = "log."
 
@@ -41,7 +39,7 @@ class FruConfig(SystemConfig):
     kept: Annotated[
         float, Field(gt=0, le=1, description="Part of a client's item updates of a round that it logs, the largest.")
     ] = 0.1
-    interval: Annotated[int, Field(ge=1, description="Every how many rounds a round is logged, and replayed.")] = 2
+    interval: Annotated[int, Field(ge=1, description="Every how many rounds a round is logged, and replayed.")] = 3
 
 
 @dataclass(frozen=True)
@@ -139,8 +137,11 @@ def client_updates(
     return ClientUpdates(users.int(), items.int(), torch.autograd.grad(loss, table)[0])
 
 
-class RecordingEngine:
-    """An engine whose clients log every so many rounds; it lets the wrapped system train as it always does.
+class LoggedRounds:
+    """An engine in which clients log every `interval`-th round, and follow an older log where one is given.
+
+    It lets the wrapped system train as it always does. Where there is an older log, training is its replay: round n is
+    the n-th logged one again, with the draws that it had, and the sum that the server gets has the old length.
 
     Parameters
     ----------
@@ -148,12 +149,14 @@ class RecordingEngine:
         Reaches the clients.
     settings
         What is logged.
+    older
+        The log to follow, by round.
     """
 
-    def __init__(self, engine: Engine, settings: FruConfig) -> None:
-        self.engine, self.settings = engine, settings
+    def __init__(self, engine: Engine, settings: FruConfig, older: Mapping[int, ClientUpdates] | None = None) -> None:
+        self.engine, self.settings, self.older = engine, settings, older
         self.traffic = engine.traffic
-        self.logs: dict[int, ClientUpdates] = {}
+        self.written: dict[int, ClientUpdates] = {}
 
     @property
     def users(self) -> NDArray[np.int64]:
@@ -166,12 +169,22 @@ class RecordingEngine:
 
     def run(self, task: ClientTask, broadcast: Broadcast, users: NDArray[np.int64], *, seed: int) -> Update:
         """Run the task; in a round that is logged, each client writes down its own part."""
-        if broadcast.round % self.settings.interval or not isinstance(task, LocalEpoch):
+        interval = self.settings.interval
+        round = broadcast.round if self.older is None else broadcast.round * interval
+        if round % interval or not isinstance(task, LocalEpoch):
             return self.engine.run(task, broadcast, users, seed=seed)
         recording = RecordingEpoch(task, self.settings.kept)
-        update = self.engine.run(recording, broadcast, users, seed=seed)
-        self.logs[broadcast.round] = recording.log()
-        return update
+        update = self.engine.run(recording, Broadcast(round, broadcast.tensors), users, seed=seed)
+        self.written[round] = recording.log()
+        return update if self.older is None else calibrated(update, self.older[round], self.written[round])
+
+
+def calibrated(update: Update, old: ClientUpdates, new: ClientUpdates) -> Update:
+    """The new sum at the length that the old one had, both lengths taken over what is logged (section 4.3.2)."""
+    gradient = update.tensors["item_gradient"]
+    before, now = (log.sum(len(gradient)).norm() for log in (old, new))
+    scaled = gradient * (before / now.clamp_min(1e-12))
+    return Update({**update.tensors, "item_gradient": scaled}, update.clients)
 
 
 class Fru(Wrapper):
@@ -192,13 +205,14 @@ class Fru(Wrapper):
     - A client's update is what it sends, a gradient; the server's Adam turns the calibrated sum into a step, so an
       old length tells only against the lengths of other rounds and of the server's own terms.
     - Both lengths are taken over logged rows, or the filter would shorten every step.
-    - A replayed round stands for `interval` rounds: the item and client rates grow by it, and the server, whom a step
-      on its graph of S∖R costs no client, does all the steps of these rounds.
+    - A replayed round stands for `interval` rounds, so the rates of what is learned in rounds grow by it. The server's
+      own table is fitted to S∖R as in training.
+    - Which clients take part in a replayed round is drawn anew, where not all of them do.
     - Who withdraws sharing keeps the data and stays; who erases starts anew, its log gone.
 
     The paper's semi-hard negatives, which shrink the log further, are left out: they would make another model, and
     methods are compared on one. All of the log counts as memory, though it lies on the devices: it is kept for
-    unlearning and for nothing else. FedShare's own snapshots are not kept.
+    unlearning and for nothing else.
 
     Parameters
     ----------
@@ -224,10 +238,9 @@ class Fru(Wrapper):
 
     def train(self, shared: Interactions, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
         """Train FedShare, to the last bit as it trains itself, while the clients keep their logs."""
-        recording = RecordingEngine(engine, self.settings)
-        before = int(engine.traffic.up.sum())
-        trained = self._fedshare.train(shared, recording, seed=seed, progress=progress)
-        return self._with_log(trained, recording.logs, int(engine.traffic.up.sum()) - before)
+        logged, before = LoggedRounds(engine, self.settings), int(engine.traffic.up.sum())
+        trained = self.system.train(shared, logged, seed=seed, progress=progress)
+        return self._with_log(trained, logged.written, int(engine.traffic.up.sum()) - before)
 
     def unlearn(
         self,
@@ -249,36 +262,18 @@ class Fru(Wrapper):
         if not logs:
             raise ConfigError("fru finds no log of client updates in this model: train it with fru")
         gone = withdrawal.users if withdrawal.kind == "erase" else np.empty(0, dtype=np.int64)
+        older = {round: log.without(gone) for round, log in logs.items()}
+        logged, before = LoggedRounds(engine, self.settings, older), int(engine.traffic.up.sum())
         retained = trained.shared - withdrawal.forget
-        server = Server(retained, self._paced(), trained.seed)
-        engine.reset()
-        before, written = int(engine.traffic.up.sum()), {}
-        for number, (round, old) in enumerate(sorted(logs.items())):
-            written[round] = self._replay(server, engine, round, old.without(gone))
-            progress("unlearning", number + 1, len(logs))
-        result = finish(trained.system, server, retained, [], trained.log)
-        result = self._with_log(result, written, int(engine.traffic.up.sum()) - before)
+        result = self._paced(len(older)).train(retained, logged, seed=trained.seed, progress=progress)
+        result = self._with_log(result, logged.written, int(engine.traffic.up.sum()) - before)
         return recorded(result, self.name, withdrawal, watch, trained.config)
 
-    def _paced(self) -> FedShareConfig:
-        """The configuration at which a round does the work of `interval` rounds."""
+    def _paced(self, rounds: int) -> FedShare:
+        """A FedShare of as many rounds as are replayed, each of which goes as far as `interval` rounds."""
         config, times = self._fedshare.config, self.settings.interval
-        return config.model_copy(
-            update={"item_rate": config.item_rate * times, "client_rate": config.client_rate * times}
-        )
-
-    def _replay(self, server: Server, engine: Engine, round: int, old: ClientUpdates) -> ClientUpdates:
-        """One logged round again; what the clients log of it now."""
-        for step in range(round, min(round + self.settings.interval, self._fedshare.config.rounds)):
-            server.learn_shared(step)
-        users = sample_clients(engine, server.config.participation, server.seed, round)
-        broadcast, task = server.broadcast(round), RecordingEpoch(LocalEpoch(server.config), self.settings.kept)
-        update = engine.run(task, broadcast, users, seed=server.seed)
-        new, n_items = task.log(), len(server.items)
-        scale = old.sum(n_items).norm() / new.sum(n_items).norm().clamp_min(1e-12)
-        calibrated = {**update.tensors, "item_gradient": scale * update.tensors["item_gradient"]}
-        server.apply(Update(calibrated, update.clients), broadcast, users)
-        return new
+        rates = {"item_rate": config.item_rate * times, "client_rate": config.client_rate * times}
+        return FedShare(config.model_copy(update={"rounds": rounds, **rates}))
 
     def _with_log(self, trained: Trained, logs: Mapping[int, ClientUpdates], sent: int) -> Trained:
         """The model with its log as memory; `sent` are the bytes of all updates of all rounds, unfiltered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Annotated
 
@@ -33,7 +34,10 @@ class ScifConfig(SystemConfig):
     ] = 0.5
     damping: Annotated[
         float, Field(gt=0, description="Added to the curvature, as a part of the curvature along the influence.")
-    ] = 0.2
+    ] = 0.1
+    reach: Annotated[
+        float, Field(gt=0, description="Length of the step at most, as a part of the norm of the selected embeddings.")
+    ] = 0.1
     iterations: Annotated[int, Field(ge=1, description="Iterations of conjugate gradients at most.")] = 20
     draws: Annotated[int, Field(ge=1, description="Draws of negatives that gradients are averaged over.")] = 4
 
@@ -52,7 +56,8 @@ class Scif(Wrapper):
     ∇L_S because training ends near an optimum, not at it, and what is left of it there is no influence of R. Ours too:
 
     - The loss is not convex. The damping λ is a part of |bᵀHb| / bᵀb, so that one setting fits losses of any scale,
-      and conjugate gradients stop at the first direction that does not curve up, with what they have (Steihaug, 1983).
+      and conjugate gradients stop at the first direction that does not curve up, or where the step grows too long for
+      its quadratic model to hold (Steihaug, SIAM J. Numer. Anal. 1983).
     - Of the neighbours, whose number soon comes near that of all nodes, those with the greatest right-hand side move
       (IFRU prunes by importance in the same spirit).
     - A node that lost its last edge has no term left but L2: it goes to the minimum of that, zero.
@@ -115,7 +120,8 @@ class Scif(Wrapper):
             curved: Tensor = chosen * hessian_product(gradient, nodes, direction) + damping * direction
             return curved
 
-        return conjugate_gradients(damped, influence, settings.iterations, progress)
+        radius = settings.reach * float((chosen * nodes).norm())
+        return conjugate_gradients(damped, influence, settings.iterations, radius, progress)
 
 
 def mean_gradient(objective: Objective, draws: int) -> Gradient:
@@ -140,8 +146,8 @@ def hessian_product(gradient: Gradient, nodes: Tensor, direction: Tensor) -> Ten
     if length == 0:
         return torch.zeros_like(nodes)
     reach = RELATIVE_DIFFERENCE * nodes.norm().clamp_min(1e-12) / length
-    rise: Tensor = gradient(nodes + reach * direction) - gradient(nodes - reach * direction)
-    return rise / (2 * reach)
+    product: Tensor = (gradient(nodes + reach * direction) - gradient(nodes - reach * direction)) / (2 * reach)
+    return product
 
 
 def selected(influence: Tensor, retained: Interactions, forget: Interactions, neighbours: float) -> NDArray[np.int64]:
@@ -155,16 +161,24 @@ def selected(influence: Tensor, retained: Interactions, forget: Interactions, ne
 
 
 def conjugate_gradients(
-    apply: Callable[[Tensor], Tensor], right: Tensor, iterations: int, progress: Progress = no_progress
+    apply: Callable[[Tensor], Tensor],
+    right: Tensor,
+    iterations: int,
+    radius: float = math.inf,
+    progress: Progress = no_progress,
 ) -> Tensor:
-    """Solve A x = b, truncated: at most so many iterations, and none along a direction p with pᵀAp <= 0.
+    """Solve A x = b, as far as its quadratic model can be trusted (Steihaug, 1983).
 
     Parameters
     ----------
     apply
-        A, symmetric.
+        A, symmetric. No iteration goes along a direction p with pᵀAp <= 0.
     right
         b, any shape.
+    iterations
+        How many at most.
+    radius
+        Where |x| would pass it, x stops there.
     """
     found, residual = torch.zeros_like(right), right
     direction, size = residual, residual.square().sum()
@@ -175,8 +189,12 @@ def conjugate_gradients(
         if curvature <= 0 or size <= tolerance:
             break
         length = size / curvature
-        found, residual = found + length * direction, residual - length * product
-        before, size = size, residual.square().sum()
-        direction = residual + size / before * direction
+        found = found + length * direction
+        if (reached := float(found.norm())) > radius:
+            found *= radius / reached
+            break
+        residual = residual - length * product
+        last, size = size, residual.square().sum()
+        direction = residual + size / last * direction
         progress("unlearning", iteration + 1, iterations)
     return found
