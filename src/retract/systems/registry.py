@@ -7,7 +7,7 @@ from typing import Any
 
 from retract.errors import ConfigError
 from retract.systems.base import System, SystemConfig
-from retract.systems.baselines import LightGCN, LightGCNConfig
+from retract.systems.baselines import LightGCN, LightGCNConfig, RecEraser, RecEraserConfig
 from retract.systems.exact import Exact, ExactConfig
 from retract.systems.fedshare import FedShare, FedShareConfig
 from retract.systems.settings import read_settings
@@ -16,8 +16,14 @@ _CONFIGS: Mapping[str, type[SystemConfig]] = {
     "exact": ExactConfig,
     "fedshare": FedShareConfig,
     "lightgcn": LightGCNConfig,
+    "receraser": RecEraserConfig,
 }
-_SYSTEMS: Mapping[str, Callable[..., Any]] = {"exact": Exact, "fedshare": FedShare, "lightgcn": LightGCN}
+_SYSTEMS: Mapping[str, Callable[..., Any]] = {
+    "exact": Exact,
+    "fedshare": FedShare,
+    "lightgcn": LightGCN,
+    "receraser": RecEraser,
+}
 
 
 def system_names() -> list[str]:

@@ -6,6 +6,7 @@ from retract.systems.baselines.fru import Fru, FruConfig
 from retract.systems.baselines.lightgcn import LightGCN, LightGCNConfig
 from retract.systems.baselines.methods import METHODS, make_method, method_names
 from retract.systems.baselines.oracle import Naive, Retrain
+from retract.systems.baselines.receraser import RecEraser, RecEraserConfig
 from retract.systems.baselines.scif import Scif, ScifConfig
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "LightGCN",
     "LightGCNConfig",
     "Naive",
+    "RecEraser",
+    "RecEraserConfig",
     "Retrain",
     "Scif",
     "ScifConfig",
