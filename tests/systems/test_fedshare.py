@@ -11,11 +11,12 @@ from retract.federation import Clients, LocalEngine
 from retract.systems.base import Trained, withdraw
 from retract.systems.baselines import LightGCN, Naive, Retrain
 from retract.systems.fedshare import FedShare, FedShareConfig
-from retract.systems.fedshare.system import snapshot_rounds, snapshots_of
+from retract.systems.fedshare.system import snapshot_steps, snapshots_of
 from retract.systems.fedshare.unlearning import affected_nodes, without_isolated
 from tests.samples import checkerboard, numbered_catalog, random_interactions
 
 SYSTEM = FedShare(FedShareConfig(dimension=16, rounds=30))
+CONTRAST = FedShare(FedShareConfig(dimension=16, rounds=30, unlearning="contrast"))
 TRAIN, TEST = checkerboard()
 
 
@@ -71,10 +72,11 @@ def test_a_single_user_is_refused():
         SYSTEM.train(data, LocalEngine(Clients(Sharing.by_ratio(data, 1))), seed=0)
 
 
-def test_snapshots_are_spread_evenly_and_end_with_the_last_round():
-    assert snapshot_rounds(100, 4) == {25, 50, 74, 99}
-    assert snapshot_rounds(2, 5) == {0, 1}
-    assert len(snapshots_of(train()[0])) == SYSTEM.config.snapshots
+def test_snapshots_are_kept_for_contrastive_unlearning_alone_spread_evenly_to_the_last_step():
+    assert snapshot_steps(100, 4) == {25, 50, 74, 99}
+    assert snapshot_steps(2, 5) == {0, 1}
+    assert len(snapshots_of(train()[0])) == 0
+    assert len(snapshots_of(train(system=CONTRAST)[0])) == CONTRAST.config.snapshots
 
 
 def forget_users(trained: Trained, engine: LocalEngine, kind="unshare", method=SYSTEM, users=(0, 1, 2, 3)):
@@ -99,10 +101,37 @@ def test_unlearning_forgets_and_leaves_the_old_model_as_it_was(kind):
     assert found.mean(staying)["recall@20"] > 0.95
 
 
-def test_unlearning_keeps_one_snapshot_made_without_what_was_withdrawn():
-    new, _, _ = forget_users(*train())
+def test_contrastive_unlearning_keeps_one_snapshot_made_without_what_was_withdrawn():
+    trained, engine = train(system=CONTRAST)
+    new, _, _ = forget_users(trained, engine, method=CONTRAST)
     assert len(snapshots_of(new)) == 1
-    assert new.memory.nbytes < train()[0].memory.nbytes
+    assert new.memory.nbytes < trained.memory.nbytes
+
+
+@pytest.mark.parametrize("kind", ["unshare", "erase"])
+def test_what_the_server_made_of_shared_data_is_afterwards_the_oracles_bit_for_bit(kind):
+    trained, engine = train()
+    new, _, _ = forget_users(trained, engine, kind)
+    oracle, _, _ = forget_users(trained, engine, kind, method=Retrain(SYSTEM))
+    torch.testing.assert_close(new.model["global_items"], oracle.model["global_items"], rtol=0, atol=0)
+    assert_same_tables(new.memory.tensors, oracle.memory.tensors, rtol=0, atol=0)
+    assert not torch.equal(new.model["global_items"], trained.model["global_items"])
+
+
+def test_erasing_in_as_many_rounds_as_training_is_training_again():
+    system = FedShare(FedShareConfig(dimension=8, rounds=5, erase_rounds=5))
+    trained, engine = train(system=system)
+    new, _, _ = forget_users(trained, engine, "erase", method=system)
+    oracle, _, _ = forget_users(trained, engine, "erase", method=Retrain(system))
+    assert_same_tables(new.model, oracle.model, rtol=0, atol=0)
+
+
+def test_forgetting_twice_is_forgetting_at_once_for_the_server():
+    trained, engine = train()
+    once, _, _ = forget_users(trained, engine, users=(0, 1, 2))
+    first, clients, _ = forget_users(trained, engine, users=(0,))
+    twice, _, _ = forget_users(first, LocalEngine(clients), users=(1, 2))
+    assert_same_tables(once.memory.tensors, twice.memory.tensors, rtol=0, atol=0)
 
 
 def test_the_server_is_told_of_shared_interactions_only_when_everything_is_erased():

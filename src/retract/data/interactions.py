@@ -134,6 +134,13 @@ class Interactions:
         """The item codes of one user, ascending."""
         return self.items[self.indptr[user] : self.indptr[user + 1]]
 
+    def rows_of(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row pointers and items of some users, in their order: shapes [len(users) + 1] and [n]."""
+        degrees = self.user_degrees()[users]
+        indptr: NDArray[np.int64] = np.concatenate([[0], np.cumsum(degrees)]).astype(np.int64)
+        take = np.arange(indptr[-1]) + np.repeat(self.indptr[users] - indptr[:-1], degrees)
+        return indptr, self.items[take]
+
     def user_degrees(self) -> NDArray[np.int64]:
         """Interactions per user, shape [n_users]."""
         return np.diff(self.indptr)

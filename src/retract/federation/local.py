@@ -151,7 +151,5 @@ class LocalEngine:
             load = np.cumsum(degrees[begin:])
             end = begin + max(1, int(np.searchsorted(load, self.cohort_interactions, side="right")))
             part = users[begin:end]
-            indptr = np.concatenate([[0], np.cumsum(degrees[begin:end])]).astype(np.int64)
-            take = np.arange(indptr[-1]) + np.repeat(source.indptr[part] - indptr[:-1], degrees[begin:end])
-            yield Cohort(part, indptr, source.items[take], source.n_items)
+            yield Cohort(part, *source.rows_of(part), source.n_items)
             begin = end

@@ -1,8 +1,8 @@
-"""FedShare's server: the shared graph, the federated item table, and snapshots. It sees no private interaction."""
+"""FedShare's server: the shared graph and the federated item table. It sees no private interaction."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -17,9 +17,13 @@ from retract.models.graph import BipartiteGraph
 from retract.models.lightgcn import initial_embeddings
 from retract.models.losses import activity_weights, aligned_info_nce, bpr
 from retract.models.negatives import sample_negatives
+from retract.models.spectral import spectral_embeddings
+from retract.systems.base import Progress, no_progress
 from retract.systems.fedshare.config import FedShareConfig
 
 BETAS = (0.9, 0.99)
+SLOWEST = 0.2
+"""The part of its rate at which the server's fit ends."""
 
 
 class SharedGraph:
@@ -28,7 +32,7 @@ class SharedGraph:
     Parameters
     ----------
     shared
-        S, all that the server holds.
+        S, all that the server holds; not empty.
     config
         Settings.
     """
@@ -36,14 +40,32 @@ class SharedGraph:
     def __init__(self, shared: Interactions, config: FedShareConfig) -> None:
         self.shared, self.config = shared, config
         self.graph = BipartiteGraph(shared)
-        degrees = shared.user_degrees()
-        weights = activity_weights(degrees, shared.n_items, config.activity_exponent)
-        self._weights = weights.repeat_interleave(torch.from_numpy(degrees))
 
     def global_view(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """Z = Σ_l Â(S)^l E, parted into users [n_users, d] and items [n_items, d]."""
         final = self.graph.propagate(nodes, self.config.layers)
         return final[: self.graph.n_users], final[self.graph.n_users :]
+
+    def start(self, seed: int) -> Tensor:
+        """E before any step: the leading singular vectors of the graph, which are a function of S alone."""
+        return spectral_embeddings(self.shared, self.config.dimension, self.config.spectral_scale, seed)
+
+    def fit(self, nodes: Tensor, steps: range, seed: int, progress: Progress = no_progress) -> Iterator[Tensor]:
+        """E after each step of Adam on BPR and L2, from `nodes`; a keyed part of the sharers in each step.
+
+        Nothing that clients compute enters, so the fitted table is a function of S and the seed.
+        """
+        table = nodes.clone().requires_grad_()
+        adam = torch.optim.Adam([table], betas=BETAS, eps=1e-15)
+        for number, step in enumerate(steps):
+            adam.param_groups[0]["lr"] = self.config.server_rate * (1 - (1 - SLOWEST) * number / len(steps))
+            losses, weights = self._edges(*self.global_view(table), self._taking_part(step, seed), seed, step)
+            loss = losses @ weights / weights.sum().clamp_min(1e-12) + self.penalty(table)
+            adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+            progress("shared graph", number + 1, len(steps))
+            yield table.detach()
 
     def ranking_loss(
         self, users: Tensor, items: Tensor, seed: int, step: int, among: NDArray[np.bool_] | None = None
@@ -52,15 +74,9 @@ class SharedGraph:
 
         With `among` (shape [len(shared)]), the sum over the edges where it is true, divided by the weight of all edges.
         """
-        shared = self.shared
-        negatives = sample_negatives(
-            np.arange(shared.n_users), shared.indptr, shared.items, shared.n_items, seed=seed, round=step
-        )
-        batch = EgoBatch(shared.indptr, shared.items, np.maximum(negatives, 0), shared.n_items)
-        scores = batch.scores(users + batch.read(items), items)
-        losses = bpr(scores.positive[:, None], scores.negative).mean(dim=1)
-        counted = self._weights if among is None else self._weights * torch.from_numpy(among)
-        return losses @ counted / self._weights.sum().clamp_min(1e-12)
+        losses, weights = self._edges(users, items, self.shared.active_users(), seed, step)
+        counted = weights if among is None else weights * torch.from_numpy(among)
+        return losses @ counted / weights.sum().clamp_min(1e-12)
 
     def penalty(self, nodes: Tensor) -> Tensor:
         """L2 per node, so that users and items are held alike however many there are of each."""
@@ -68,82 +84,76 @@ class SharedGraph:
         size = users.square().sum() / len(users) + items.square().sum() / len(items)
         return 0.5 * self.config.server_regularisation * size
 
+    def _taking_part(self, step: int, seed: int) -> NDArray[np.int64]:
+        """The sharers of a step: each belongs to one keyed group, and the groups take turns."""
+        sharers, groups = self.shared.active_users(), round(1 / self.config.server_part)
+        chosen = sharers[streams.below(groups, seed, 0, sharers, "server step") == step % groups]
+        return chosen if len(chosen) else sharers
+
+    def _edges(
+        self, users: Tensor, items: Tensor, among: NDArray[np.int64], seed: int, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """BPR and weight of each shared edge of some users."""
+        indptr, own = self.shared.rows_of(among)
+        negatives = sample_negatives(among, indptr, own, self.shared.n_items, seed=seed, round=step)
+        batch = EgoBatch(indptr, own, np.maximum(negatives, 0), self.shared.n_items)
+        scores = batch.scores(users[torch.from_numpy(among)] + batch.read(items), items)
+        losses = bpr(scores.positive[:, None], scores.negative).mean(dim=1)
+        degrees = np.diff(indptr)
+        weights = activity_weights(degrees, self.shared.n_items, self.config.activity_exponent)
+        return losses, weights.repeat_interleave(torch.from_numpy(degrees))
+
 
 class Server:
-    """The server's state during training: tables Q and E, each with a fresh Adam.
+    """The server's state in a round: Q with a fresh Adam, and what it reads from its own table E.
 
     Parameters
     ----------
     shared
         S.
+    nodes
+        E, fitted to S; shape [n_users + n_items, d].
     config
         Settings.
     seed
-        Key of the initial tables and of all draws.
-    tables
-        Tables to go on from: "items" (Q) and "nodes" (E). Initial ones unless given.
+        Key of the initial table and of all draws.
+    items
+        Q to go on from. The initial one unless given.
     """
 
     def __init__(
-        self, shared: Interactions, config: FedShareConfig, seed: int, tables: Mapping[str, Tensor] | None = None
+        self, shared: Interactions, nodes: Tensor, config: FedShareConfig, seed: int, items: Tensor | None = None
     ) -> None:
-        self.config, self.seed = config, seed
-        self.shared_graph = SharedGraph(shared, config) if len(shared) else None
-        tables = tables if tables is not None else initial_tables(shared, config, seed)
-        self.items = tables["items"].clone().requires_grad_()
-        self.nodes = tables["nodes"].clone().requires_grad_()
+        self.config, self.seed, self.nodes = config, seed, nodes
+        if items is None:
+            items = initial_embeddings(shared.n_items, config.dimension, config.initial_scale, seed, "items")
+        self.items = items.clone().requires_grad_()
+        self.global_items = SharedGraph(shared, config).global_view(nodes)[1] if len(shared) else None
         self.coverage = 0.0
         self._shared_degrees = shared.user_degrees()
-        self.item_adam = torch.optim.Adam([self.items], lr=config.item_rate, betas=BETAS, eps=1e-15)
-        self.node_adam = torch.optim.Adam([self.nodes], lr=config.server_rate, betas=BETAS, eps=1e-15)
-
-    def learn_shared(self, round: int) -> None:
-        """A few steps of E on S: BPR, plus λ c InfoNCE(Z_items, Q), c being the coverage."""
-        if self.shared_graph is None:
-            return
-        for step in range(round * self.config.server_steps, (round + 1) * self.config.server_steps):
-            users, items = self.shared_graph.global_view(self.nodes)
-            loss = self.shared_graph.ranking_loss(users, items, self.seed, step)
-            loss = loss + self._alignment(items, self.items.detach(), step)
-            loss = loss + self.shared_graph.penalty(self.nodes)
-            self.node_adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.node_adam.step()
+        self._adam = torch.optim.Adam([self.items], lr=config.item_rate, betas=BETAS, eps=1e-15)
 
     def broadcast(self, round: int) -> Broadcast:
         """What the clients get: Q, the coverage, and Z's items where anything is shared."""
         tables = {"items": self.items.detach(), "coverage": torch.tensor(self.coverage)}
-        if self.shared_graph is not None:
-            tables["global_items"] = self.shared_graph.global_view(self.nodes.detach())[1]
+        if self.global_items is not None:
+            tables["global_items"] = self.global_items
         return Broadcast(round, tables)
 
     def apply(self, update: Update, broadcast: Broadcast, users: NDArray[np.int64]) -> None:
-        """One Adam step of Q on the clients' mean gradient, L2, and λ c InfoNCE(Q, Z_items)."""
+        """One Adam step of Q on the clients' mean gradient, L2, and λ c InfoNCE(Q, Z_items), c being the coverage."""
         gradient = update.tensors["item_gradient"] / update.tensors["weight"].clamp_min(1e-12)
         gradient = gradient + self.config.regularisation * self.items.detach() / len(self.items)
-        if "global_items" in broadcast.tensors:
-            aligned = self._alignment(self.items, broadcast.tensors["global_items"], broadcast.round)
+        if self.global_items is not None:
+            aligned = self._alignment(self.global_items, broadcast.round)
             gradient = gradient + torch.autograd.grad(aligned, self.items)[0]
         self.items.grad = gradient
-        self.item_adam.step()
+        self._adam.step()
         self.coverage = float(self._shared_degrees[users].sum() / max(int(update.tensors["interactions"]), 1))
 
-    def tables(self) -> dict[str, Tensor]:
-        """A copy of (Q, E): what a snapshot holds."""
-        return {"items": self.items.detach().clone(), "nodes": self.nodes.detach().clone()}
-
-    def _alignment(self, left: Tensor, right: Tensor, step: int) -> Tensor:
-        """λ c times the mean InfoNCE of a keyed batch of items between two tables."""
-        order = streams.bits(self.seed, step, 0, "alignment", np.arange(len(left)))
+    def _alignment(self, global_items: Tensor, step: int) -> Tensor:
+        """λ c times the mean InfoNCE of a keyed batch of items between the two tables."""
+        order = streams.bits(self.seed, step, 0, "alignment", np.arange(len(global_items)))
         batch = torch.from_numpy(np.argsort(order)[: self.config.contrast_batch])
         strength = self.config.contrast * self.coverage
-        return strength * aligned_info_nce(left[batch], right[batch], self.config.temperature).mean()
-
-
-def initial_tables(shared: Interactions, config: FedShareConfig, seed: int) -> dict[str, Tensor]:
-    """Q and E before any training; they depend on the catalog's size and the seed alone."""
-    n_nodes = shared.n_users + shared.n_items
-    return {
-        "items": initial_embeddings(shared.n_items, config.dimension, config.initial_scale, seed, "items"),
-        "nodes": initial_embeddings(n_nodes, config.dimension, config.initial_scale, seed, "nodes"),
-    }
+        return strength * aligned_info_nce(self.items[batch], global_items[batch], self.config.temperature).mean()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,6 +20,8 @@ from retract.systems.fedshare.client import FedShareRecommender, LocalEpoch
 from retract.systems.fedshare.config import FedShareConfig
 from retract.systems.fedshare.server import Server, SharedGraph
 from retract.systems.fedshare.unlearning import ContrastiveUnlearning
+
+_SNAPSHOT = "snapshot."
 
 
 class FedShare:
@@ -46,19 +49,12 @@ class FedShare:
         if len(engine.users) < 2:
             raise DataError("fedshare learns from several users: the data has fewer than two with an interaction")
         engine.reset()
-        config, task = self.config, LocalEpoch(self.config)
-        server = Server(shared, config, seed)
-        snapshots: list[dict[str, Tensor]] = []
-        keep = snapshot_rounds(config.rounds, config.snapshots)
-        log: list[dict[str, Any]] = []
-        for number in range(config.rounds):
-            watch = Stopwatch()
-            run_round(server, engine, task, number, sample_clients(engine, config.participation, seed, number))
-            if number in keep:
-                snapshots.append(server.tables())
-            log.append({"stage": "train", "round": number, "seconds": round(watch.seconds, 4)})
-            progress("training", number + 1, config.rounds)
-        return finish(self.name, server, shared, snapshots, tuple(log))
+        watch = Stopwatch()
+        nodes, snapshots = fit(shared, self.config, seed, progress)
+        log: list[dict[str, Any]] = [{"stage": "shared graph", "seconds": round(watch.seconds, 4)}]
+        server = Server(shared, nodes, self.config, seed)
+        run_rounds(server, engine, range(self.config.rounds), "training", progress, log)
+        return finish(self.name, server, shared, snapshots, self.config, seed, tuple(log))
 
     def unlearn(
         self,
@@ -69,23 +65,28 @@ class FedShare:
         seed: int,
         progress: Progress = no_progress,
     ) -> Trained:
-        """Contrastive unlearning on the server, then a few rounds of the clients on what is left.
+        """Make the server's table forget, and then what the clients make together.
 
-        The result keeps one snapshot, its own tables: the older ones were made with what is now withdrawn.
+        The server's table, by `refit`: it is, bit for bit, the one that training without the forget set gives, for it
+        is a function of what is shared. By `contrast` it is moved there, see `ContrastiveUnlearning`, and one snapshot
+        is kept, itself: the older ones were made with what is now withdrawn.
+
+        What the clients make: after "unshare" they still hold the data, so Q and their vectors only follow the new
+        table for a few rounds. After "erase" Q must know nothing of it, and Q is a sum over everyone: all start anew,
+        for fewer rounds than in training and at higher rates.
         """
-        config, watch = self.config, Stopwatch()
-        forget, retained = withdrawal.forget, trained.shared - withdrawal.forget
-        tables = tables_of(trained)
-        total = config.unlearn_steps + config.unlearn_rounds
-        if len(forget) and len(retained):
-            unlearning = ContrastiveUnlearning(retained, forget, tables, snapshots_of(trained), config, seed)
-            for number in range(config.unlearn_steps):
-                unlearning.step(number)
-                progress("unlearning", number + 1, total)
-            tables["nodes"] = unlearning.nodes.detach()
-        server = self._continue(tables, retained, engine, config.unlearn_rounds, seed, progress, config.unlearn_steps)
+        watch, retained = Stopwatch(), trained.shared - withdrawal.forget
+        if self.config.unlearning == "refit" or not len(retained):
+            nodes, snapshots = fit(retained, self.config, trained.seed, progress)
+        else:
+            nodes = self._contrast(trained, withdrawal.forget, retained, seed, progress)
+            snapshots = [nodes]
+        if withdrawal.kind == "erase":
+            server = self._start_anew(nodes, retained, engine, trained.seed, progress)
+        else:
+            server = self._continue(trained, nodes, retained, engine, self.config.unlearn_rounds, seed, progress)
         record = {"stage": "unlearn", "request": withdrawal.request_id, "seconds": round(watch.seconds, 4)}
-        return finish(self.name, server, retained, [server.tables()], (*trained.log, record))
+        return finish(self.name, server, retained, snapshots, self.config, trained.seed, (*trained.log, record))
 
     def resume(
         self,
@@ -97,11 +98,13 @@ class FedShare:
         seed: int,
         progress: Progress = no_progress,
     ) -> Trained:
-        """More rounds at the rates of unlearning: those of training would jolt tables that have settled."""
-        watch, tables = Stopwatch(), tables_of(trained)
-        server = self._continue(tables, shared, engine, rounds, seed, progress)
+        """More steps on the shared graph, and more rounds at the rate of unlearning: another would jolt Q."""
+        watch, nodes, first = Stopwatch(), self.nodes(trained), self.config.server_steps
+        if len(shared):
+            *_, nodes = SharedGraph(shared, self.config).fit(nodes, range(first, first + rounds), seed, progress)
+        server = self._continue(trained, nodes, shared, engine, rounds, seed, progress)
         record = {"stage": "resume", "rounds": rounds, "seconds": round(watch.seconds, 4)}
-        return finish(self.name, server, shared, [server.tables()], (*trained.log, record))
+        return finish(self.name, server, shared, [nodes], self.config, trained.seed, (*trained.log, record))
 
     def nodes(self, trained: Trained) -> Tensor:
         """The server's own table E."""
@@ -120,45 +123,90 @@ class FedShare:
 
     def with_nodes(self, trained: Trained, nodes: Tensor, shared: Interactions) -> Trained:
         """Q as it was, E replaced."""
-        server = Server(shared, self.config, trained.seed, {"items": trained.model["items"], "nodes": nodes})
+        server = Server(shared, nodes, self.config, trained.seed, trained.model["items"])
         server.coverage = float(trained.model["coverage"])
-        return finish(self.name, server, shared, [server.tables()], trained.log)
+        return finish(self.name, server, shared, [nodes], self.config, trained.seed, trained.log)
+
+    def _contrast(
+        self, trained: Trained, forget: Interactions, retained: Interactions, seed: int, progress: Progress
+    ) -> Tensor:
+        """E after the contrastive steps."""
+        unlearning = ContrastiveUnlearning(
+            retained, forget, self.nodes(trained), snapshots_of(trained), self.config, seed
+        )
+        for number in range(self.config.unlearn_steps):
+            unlearning.step(number)
+            progress("shared graph", number + 1, self.config.unlearn_steps)
+        return unlearning.nodes.detach()
 
     def _continue(
         self,
-        tables: Mapping[str, Tensor],
+        trained: Trained,
+        nodes: Tensor,
         shared: Interactions,
         engine: Engine,
         rounds: int,
         seed: int,
         progress: Progress,
-        done: int = 0,
     ) -> Server:
-        """The server after more rounds from `tables`; `done` steps of other work count as progress."""
-        config, task = self.config, LocalEpoch(self.config)
-        quiet = config.model_copy(update={"item_rate": config.unlearn_item_rate, "server_rate": config.unlearn_rate})
-        server = Server(shared, quiet, seed, tables)
-        for number in range(rounds):
-            later = config.rounds + number
-            run_round(server, engine, task, later, sample_clients(engine, config.participation, seed, later))
-            progress("unlearning", done + number + 1, done + rounds)
-        return server
+        """The server after more rounds from Q as trained, at the rate of unlearning."""
+        quiet = self.config.model_copy(update={"item_rate": self.config.unlearn_item_rate})
+        server = Server(shared, nodes, quiet, seed, trained.model["items"])
+        server.coverage = float(trained.model["coverage"])
+        return run_rounds(
+            server, engine, range(self.config.rounds, self.config.rounds + rounds), "unlearning", progress
+        )
+
+    def _start_anew(self, nodes: Tensor, shared: Interactions, engine: Engine, seed: int, progress: Progress) -> Server:
+        """The server after `erase_rounds` rounds from nothing, which go as far as all rounds of training."""
+        config, rounds = self.config, self.config.erase_rounds
+        times = config.rounds / rounds
+        rates = {"item_rate": config.item_rate * times, "client_rate": config.client_rate * times}
+        engine.reset()
+        server = Server(shared, nodes, config.model_copy(update=rates), seed)
+        return run_rounds(server, engine, range(rounds), "unlearning", progress)
 
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Local and global views, mixed on the clients."""
         return FedShareRecommender(trained.model, clients, self.config)
 
 
-def tables_of(trained: Trained) -> dict[str, Tensor]:
-    """Q and E as trained."""
-    return {"items": trained.model["items"], "nodes": trained.memory.tensors["nodes"]}
+def fit(shared: Interactions, config: FedShareConfig, seed: int, progress: Progress) -> tuple[Tensor, list[Tensor]]:
+    """E fitted to S from its spectral start, and the snapshots that contrastive unlearning wants; a function of S.
+
+    Where nothing is shared, zeros.
+    """
+    if not len(shared):
+        return torch.zeros(shared.n_users + shared.n_items, config.dimension), []
+    graph, snapshots = SharedGraph(shared, config), []
+    nodes = graph.start(seed)
+    keep = snapshot_steps(config.server_steps, config.snapshots) if config.unlearning == "contrast" else set()
+    for step, table in enumerate(graph.fit(nodes, range(config.server_steps), seed, progress)):
+        nodes = table
+        if step in keep:
+            snapshots.append(table.clone())
+    return nodes.clone(), snapshots
 
 
-def run_round(server: Server, engine: Engine, task: LocalEpoch, round: int, users: NDArray[np.int64]) -> None:
-    """One round: server steps, broadcast, local epochs, aggregation."""
-    server.learn_shared(round)
-    broadcast = server.broadcast(round)
-    server.apply(engine.run(task, broadcast, users, seed=server.seed), broadcast, users)
+def run_rounds(
+    server: Server,
+    engine: Engine,
+    rounds: range,
+    stage: str,
+    progress: Progress,
+    log: list[dict[str, Any]] | None = None,
+) -> Server:
+    """Broadcast, local epochs, aggregation, round by round; the same server, for convenience."""
+    task = LocalEpoch(server.config)
+    for number, round_number in enumerate(rounds):
+        watch = Stopwatch()
+        users = sample_clients(engine, server.config.participation, server.seed, round_number)
+        broadcast = server.broadcast(round_number)
+        server.apply(engine.run(task, broadcast, users, seed=server.seed), broadcast, users)
+        if log is not None:
+            log.append({"stage": "train", "round": round_number, "seconds": round(watch.seconds, 4)})
+        progress(stage, number + 1, len(rounds))
+    return server
 
 
 def sample_clients(engine: Engine, part: float, seed: int, round: int) -> NDArray[np.int64]:
@@ -168,26 +216,29 @@ def sample_clients(engine: Engine, part: float, seed: int, round: int) -> NDArra
     return users[draw <= max(part, float(draw.min()))]
 
 
-def snapshot_rounds(rounds: int, count: int) -> set[int]:
-    """`count` evenly spaced rounds, the last one included."""
-    return {int(r) for r in np.linspace(0, rounds - 1, count + 1).round()[1:]}
+def snapshot_steps(steps: int, count: int) -> set[int]:
+    """`count` evenly spaced steps, the last one included."""
+    return {int(step) for step in np.linspace(0, steps - 1, count + 1).round()[1:]}
 
 
-def snapshots_of(trained: Trained) -> list[dict[str, Tensor]]:
-    """The snapshots in memory, oldest first."""
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in trained.memory.tensors.items():
-        if name.startswith("snapshot."):
-            _, number, part = name.split(".")
-            found.setdefault(number, {})[part] = tensor
-    return [found[number] for number in sorted(found, key=int)]
+def snapshots_of(trained: Trained) -> list[Tensor]:
+    """The snapshots of E in memory, oldest first."""
+    names = [name for name in trained.memory.tensors if name.startswith(_SNAPSHOT)]
+    return [trained.memory.tensors[name] for name in sorted(names, key=lambda name: int(name[len(_SNAPSHOT) :]))]
 
 
 def finish(
-    name: str, server: Server, shared: Interactions, snapshots: list[dict[str, Tensor]], log: tuple[Any, ...]
+    name: str,
+    server: Server,
+    shared: Interactions,
+    snapshots: Sequence[Tensor],
+    config: FedShareConfig,
+    seed: int,
+    log: tuple[Any, ...],
 ) -> Trained:
-    """Pack the server's end state: Q and Z to publish, E and the snapshots as memory."""
-    memory = {f"snapshot.{k}.{part}": table for k, tables in enumerate(snapshots) for part, table in tables.items()}
-    memory["nodes"] = server.nodes.detach().clone()
+    """Pack the server's end state: Q and Z to publish, E as memory, and snapshots where they are wanted."""
+    memory = {"nodes": server.nodes}
+    if config.unlearning == "contrast":
+        memory |= {f"{_SNAPSHOT}{number}": table for number, table in enumerate(snapshots)}
     model = {name: table.clone() for name, table in server.broadcast(0).tensors.items()}
-    return Trained(name, server.config, server.seed, model, Memory(memory), shared, log)
+    return Trained(name, config, seed, model, Memory(memory), shared, log)

@@ -1,8 +1,8 @@
-"""FedShare's contrastive unlearning: from snapshots, on the retained graph, in a few steps."""
+"""The paper's contrastive unlearning: from snapshots, on the retained graph, in a few steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -27,7 +27,10 @@ class ContrastiveUnlearning:
         + BPR on S∖R  +  L2  +  stay-close on the nodes that R does not touch,
 
     where E starts from E_0, the table as trained. Contrast against snapshots is the paper's; that the negatives are the
-    *difference* R makes, the retained BPR and the stay-close term are ours.
+    *difference* R makes, the retained BPR, the stay-close term and an ascent on R are ours.
+
+    It is here to be compared with. Against an attack that knows more than scores it leaves a trace: the snapshots it
+    draws towards were themselves made with R (see docs/concepts.md).
 
     Parameters
     ----------
@@ -35,10 +38,10 @@ class ContrastiveUnlearning:
         S∖R.
     forget
         R.
-    tables
-        Q and E as trained.
+    nodes
+        E_0, as trained.
     snapshots
-        Tables kept in memory, each with "nodes".
+        E_k, kept in memory.
     config, seed
         Settings, and the key of all draws.
     """
@@ -47,22 +50,22 @@ class ContrastiveUnlearning:
         self,
         retained: Interactions,
         forget: Interactions,
-        tables: Mapping[str, Tensor],
-        snapshots: Sequence[Mapping[str, Tensor]],
+        nodes: Tensor,
+        snapshots: Sequence[Tensor],
         config: FedShareConfig,
         seed: int,
     ) -> None:
         self.config, self.seed = config, seed
         self.graph = SharedGraph(retained, config)
         self.affected = torch.from_numpy(affected_nodes(retained, forget))
-        start = without_isolated(tables["nodes"], retained, forget)
+        start = without_isolated(nodes, retained, forget)
         self.nodes = start.clone().requires_grad_()
         self.start = start
         self.positives = [
-            self._view(without_isolated(snapshot["nodes"], retained, forget), self.graph)[self.affected]
+            self._view(without_isolated(snapshot, retained, forget), self.graph)[self.affected]
             for snapshot in snapshots
         ]
-        induced = self._view(tables["nodes"], SharedGraph(retained | forget, config)) - self._view(start, self.graph)
+        induced = self._view(nodes, SharedGraph(retained | forget, config)) - self._view(start, self.graph)
         self.induced = induced[self.affected]
         theirs = (retained | forget).of_users(np.unique(forget.users))
         self.withdrawn = SharedGraph(theirs, config)
