@@ -27,7 +27,7 @@ from retract.systems.baselines import (
     make_method,
     method_names,
 )
-from retract.systems.baselines.fru import ClientUpdates, RecordingEpoch, calibrated, logs_of
+from retract.systems.baselines.fru import ClientUpdates, RecordingEpoch, RoundLog, calibrated, logs_of
 from retract.systems.baselines.receraser import balanced_partition, fill_shards
 from retract.systems.baselines.scif import conjugate_gradients, hessian_product, mean_gradient, selected
 from retract.systems.exact import Exact
@@ -305,8 +305,10 @@ def test_training_with_fru_is_training_and_what_it_logs_is_counted():
     plain, trained = trained_by("fedshare", "naive")[1], trained_by("fedshare", "fru")[1]
     assert_same_tables(trained.model, plain.model, rtol=0, atol=0)
     record = trained.log[-1]
-    rows = sum(len(log.users) for log in logs_of(trained).values())
-    assert trained.memory.nbytes == record["bytes"] == rows * (4 * 8 + 8) + trained.memory.tensors["nodes"].nbytes
+    logs = logs_of(trained)
+    assert list(logs) == [0, 3, 6, 9]
+    size = sum(len(log.updates.users) * (4 * 8 + 8) + 4 for log in logs.values())
+    assert trained.memory.nbytes == record["bytes"] == size + trained.memory.tensors["nodes"].nbytes
     assert record["bytes_unfiltered"] == int(trained_traffic())
     assert record["bytes"] < 0.1 * record["bytes_unfiltered"]
 
@@ -324,16 +326,26 @@ def test_a_replay_with_nothing_forgotten_gives_the_trained_tables():
     nothing = Withdrawal("unshare", Interactions.empty(TRAIN.catalog), np.empty(0, dtype=np.int64))
     new = method.unlearn(trained, nothing, LocalEngine(clients), seed=5)
     assert_same_tables(new.model, trained.model, rtol=1e-3, atol=1e-4)
-    assert logs_of(new).keys() == logs_of(trained).keys()
+    assert_same_tables(_memory(new), _memory(trained), rtol=1e-3, atol=1e-4)
 
 
-def test_a_replay_takes_the_new_direction_at_the_old_length():
-    draw = torch.Generator().manual_seed(0)
-    old, new = (ClientUpdates(torch.zeros(3), torch.arange(3), torch.randn(3, 4, generator=draw)) for _ in range(2))
-    got = calibrated(Update({"item_gradient": new.sum(5), "weight": torch.tensor(2.0)}, 1), old, new)
-    gradient = got.tensors["item_gradient"]
-    torch.testing.assert_close(gradient.norm(), old.rows.norm())
-    torch.testing.assert_close(gradient / gradient.norm(), new.sum(5) / new.sum(5).norm())
+def test_a_replayed_sum_has_the_new_direction_at_the_old_length():
+    gradient = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    got = calibrated(Update({"item_gradient": gradient, "weight": torch.tensor(2.0)}, 1), torch.tensor(3.0))
+    torch.testing.assert_close(got.tensors["item_gradient"], 3 * gradient / gradient.norm())
+    assert got.tensors["weight"] == 2
+
+
+def test_who_erases_takes_the_own_log_along_and_its_part_of_the_length():
+    rows = torch.tensor([[3.0, 0], [0, 4.0], [0, 1.0]])
+    log = RoundLog(ClientUpdates(torch.tensor([0, 1, 1]), torch.tensor([2, 0, 1]), rows), torch.tensor(10.0))
+    left = log.without(np.array([1]), 3)
+    assert left.updates.items.tolist() == [2]
+    assert float(left.length) == pytest.approx(10 * 3 / 26**0.5)
+    new, _, withdrawal = forget_users("fedshare", "fru", "erase")
+    kept = logs_of(new)[3].updates
+    assert not np.isin(kept.users.numpy(), withdrawal.users).any()
+    assert len(kept.users) > 0
 
 
 def test_fru_unlearns_only_what_fru_has_trained():

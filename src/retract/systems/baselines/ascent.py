@@ -30,10 +30,10 @@ class GradientAscent(Wrapper):
 
         θ ← θ + s ‖θ_R‖ ∇L_R(θ) / ‖∇L_R(θ)‖,    L_R the part of the training loss that the edges of R make up
 
-    Reversing the gradient is Graves et al.'s (Amnesiac Machine Learning, AAAI 2021) and Golatkar et al.'s (CVPR 2020,
-    "negative gradient"); to fine-tune afterwards is common practice. Ours is the length of a step: the loss has no
-    maximum, so a rate would sooner or later diverge. Here a step moves the table by the part s of the norm of R's own
-    rows θ_R, never by more, whatever the loss does.
+    The reversed gradient is the "negative gradient" that Golatkar et al. compare with (CVPR 2020); to fine-tune
+    afterwards is common practice. Ours is the length of a step: the loss has no maximum, so with a plain rate it would
+    sooner or later diverge. Here a step moves the table by the part s of the norm of R's own rows θ_R, whatever the
+    loss does.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ class FineTuneConfig(SystemConfig):
 class FineTune(Wrapper):
     """Continue training on S∖R from where the model stands.
 
-    The usual first baseline of approximate unlearning (among others Golatkar et al., CVPR 2020, section 6): nothing
+    The usual first baseline of approximate unlearning (among others in Golatkar et al., CVPR 2020): nothing
     pushes the forget set out, it is only no longer rehearsed.
 
     Parameters

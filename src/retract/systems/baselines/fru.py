@@ -59,7 +59,7 @@ class ClientUpdates:
     rows: Tensor
 
     def largest(self, part: float) -> ClientUpdates:
-        """Of every client, the ⌈part · n⌉ rows of the greatest norm (section 4.2.1: the top α by significance)."""
+        """Of every client, the ⌈part · n⌉ rows of the greatest norm (the top α by significance)."""
         users = self.users.numpy()
         order = np.lexsort((-self.rows.norm(dim=1).numpy(), users))
         begins = np.searchsorted(users, users)  # where the client of every row begins; the order leaves users in place
@@ -137,11 +137,30 @@ def client_updates(
     return ClientUpdates(users.int(), items.int(), torch.autograd.grad(loss, table)[0])
 
 
-class LoggedRounds:
-    """An engine in which clients log every `interval`-th round, and follow an older log where one is given.
+@dataclass(frozen=True)
+class RoundLog:
+    """What is logged of a round.
 
-    It lets the wrapped system train as it always does. Where there is an older log, training is its replay: round n is
-    the n-th logged one again, with the draws that it had, and the sum that the server gets has the old length.
+    Parameters
+    ----------
+    updates
+        The rows that the clients kept.
+    length
+        ‖Σ_k M_k‖, the norm of the sum that the server got from all rows of these clients; float32, no dimension.
+    """
+
+    updates: ClientUpdates
+    length: Tensor
+
+    def without(self, users: NDArray[np.int64], n_items: int) -> RoundLog:
+        """The log of everyone else; the length changes as that of the kept rows does."""
+        left = self.updates.without(users)
+        part = left.sum(n_items).norm() / self.updates.sum(n_items).norm().clamp_min(1e-12)
+        return RoundLog(left, self.length * part)
+
+
+class LoggingEngine:
+    """An engine whose clients log every `interval`-th round; it lets the wrapped system train as it always does.
 
     Parameters
     ----------
@@ -149,14 +168,11 @@ class LoggedRounds:
         Reaches the clients.
     settings
         What is logged.
-    older
-        The log to follow, by round.
     """
 
-    def __init__(self, engine: Engine, settings: FruConfig, older: Mapping[int, ClientUpdates] | None = None) -> None:
-        self.engine, self.settings, self.older = engine, settings, older
-        self.traffic = engine.traffic
-        self.written: dict[int, ClientUpdates] = {}
+    def __init__(self, engine: Engine, settings: FruConfig) -> None:
+        self.engine, self.settings = engine, settings
+        self.traffic, self.logs = engine.traffic, dict[int, RoundLog]()
 
     @property
     def users(self) -> NDArray[np.int64]:
@@ -169,21 +185,48 @@ class LoggedRounds:
 
     def run(self, task: ClientTask, broadcast: Broadcast, users: NDArray[np.int64], *, seed: int) -> Update:
         """Run the task; in a round that is logged, each client writes down its own part."""
-        interval = self.settings.interval
-        round = broadcast.round if self.older is None else broadcast.round * interval
-        if round % interval or not isinstance(task, LocalEpoch):
+        if broadcast.round % self.settings.interval or not isinstance(task, LocalEpoch):
             return self.engine.run(task, broadcast, users, seed=seed)
         recording = RecordingEpoch(task, self.settings.kept)
-        update = self.engine.run(recording, Broadcast(round, broadcast.tensors), users, seed=seed)
-        self.written[round] = recording.log()
-        return update if self.older is None else calibrated(update, self.older[round], self.written[round])
+        update = self.engine.run(recording, broadcast, users, seed=seed)
+        self.logs[broadcast.round] = RoundLog(recording.log(), update.tensors["item_gradient"].norm())
+        return update
 
 
-def calibrated(update: Update, old: ClientUpdates, new: ClientUpdates) -> Update:
-    """The new sum at the length that the old one had, both lengths taken over what is logged (section 4.3.2)."""
+class ReplayingEngine:
+    """An engine in which training is the replay of a log: round n is the n-th logged one again, at its length.
+
+    Parameters
+    ----------
+    engine
+        Reaches the clients as they are now.
+    logs
+        The log by round.
+    """
+
+    def __init__(self, engine: Engine, logs: Mapping[int, RoundLog]) -> None:
+        self.engine, self.traffic = engine, engine.traffic
+        self._logs = sorted(logs.items())
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """As the engine's."""
+        return self.engine.users
+
+    def reset(self) -> None:
+        """As the engine's."""
+        self.engine.reset()
+
+    def run(self, task: ClientTask, broadcast: Broadcast, users: NDArray[np.int64], *, seed: int) -> Update:
+        """Run the task with the draws of the logged round, and calibrate the sum."""
+        round, log = self._logs[broadcast.round]
+        return calibrated(self.engine.run(task, Broadcast(round, broadcast.tensors), users, seed=seed), log.length)
+
+
+def calibrated(update: Update, length: Tensor) -> Update:
+    """The new sum's direction at the old sum's length."""
     gradient = update.tensors["item_gradient"]
-    before, now = (log.sum(len(gradient)).norm() for log in (old, new))
-    scaled = gradient * (before / now.clamp_min(1e-12))
+    scaled = gradient * (length / gradient.norm().clamp_min(1e-12))
     return Update({**update.tensors, "item_gradient": scaled}, update.clients)
 
 
@@ -204,7 +247,8 @@ class Fru(Wrapper):
 
     - A client's update is what it sends, a gradient; the server's Adam turns the calibrated sum into a step, so an
       old length tells only against the lengths of other rounds and of the server's own terms.
-    - Both lengths are taken over logged rows, or the filter would shorten every step.
+    - The filter would shorten every step. So the length of the whole sum is kept too, one number a round, which the
+      server saw anyway; who leaves takes away the part that the logged rows lose in length.
     - A replayed round stands for `interval` rounds, so the rates of what is learned in rounds grow by it. The server's
       own table is fitted to S∖R as in training.
     - Which clients take part in a replayed round is drawn anew, where not all of them do.
@@ -238,9 +282,12 @@ class Fru(Wrapper):
 
     def train(self, shared: Interactions, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
         """Train FedShare, to the last bit as it trains itself, while the clients keep their logs."""
-        logged, before = LoggedRounds(engine, self.settings), int(engine.traffic.up.sum())
-        trained = self.system.train(shared, logged, seed=seed, progress=progress)
-        return self._with_log(trained, logged.written, int(engine.traffic.up.sum()) - before)
+        logging, before = LoggingEngine(engine, self.settings), int(engine.traffic.up.sum())
+        trained = self.system.train(shared, logging, seed=seed, progress=progress)
+        trained = with_logs(trained, logging.logs)
+        sent = int(engine.traffic.up.sum()) - before  # all rows of all rounds, each with its item, as a log would be
+        record = {"stage": "client log", "bytes": trained.memory.nbytes, "bytes_unfiltered": sent}
+        return replace(trained, log=(*trained.log, record))
 
     def unlearn(
         self,
@@ -262,11 +309,10 @@ class Fru(Wrapper):
         if not logs:
             raise ConfigError("fru finds no log of client updates in this model: train it with fru")
         gone = withdrawal.users if withdrawal.kind == "erase" else np.empty(0, dtype=np.int64)
-        older = {round: log.without(gone) for round, log in logs.items()}
-        logged, before = LoggedRounds(engine, self.settings, older), int(engine.traffic.up.sum())
-        retained = trained.shared - withdrawal.forget
-        result = self._paced(len(older)).train(retained, logged, seed=trained.seed, progress=progress)
-        result = self._with_log(result, logged.written, int(engine.traffic.up.sum()) - before)
+        logs = {round: log.without(gone, trained.shared.n_items) for round, log in logs.items()}
+        replaying, retained = ReplayingEngine(engine, logs), trained.shared - withdrawal.forget
+        result = self._paced(len(logs)).train(retained, replaying, seed=trained.seed, progress=progress)
+        result = replace(with_logs(result, logs), log=(*trained.log, *result.log))
         return recorded(result, self.name, withdrawal, watch, trained.config)
 
     def _paced(self, rounds: int) -> FedShare:
@@ -275,22 +321,24 @@ class Fru(Wrapper):
         rates = {"item_rate": config.item_rate * times, "client_rate": config.client_rate * times}
         return FedShare(config.model_copy(update={"rounds": rounds, **rates}))
 
-    def _with_log(self, trained: Trained, logs: Mapping[int, ClientUpdates], sent: int) -> Trained:
-        """The model with its log as memory; `sent` are the bytes of all updates of all rounds, unfiltered."""
-        tensors = {"nodes": trained.memory.tensors["nodes"]}
-        for round, updates in logs.items():
-            for name in ("users", "items", "rows"):
-                tensors[f"{_LOG}{round}.{name}"] = getattr(updates, name)
-        memory = Memory(tensors)
-        record = {"stage": "client log", "rounds": len(logs), "bytes": memory.nbytes, "bytes_unfiltered": sent}
-        return replace(trained, memory=memory, log=(*trained.log, record))
+
+def with_logs(trained: Trained, logs: Mapping[int, RoundLog]) -> Trained:
+    """The model with these logs as its memory, and the server's table, which is its state."""
+    tensors = {"nodes": trained.memory.tensors["nodes"]}
+    for round, log in logs.items():
+        rows = {"users": log.updates.users, "items": log.updates.items, "rows": log.updates.rows}
+        tensors.update({f"{_LOG}{round}.{name}": tensor for name, tensor in {**rows, "length": log.length}.items()})
+    return replace(trained, memory=Memory(tensors))
 
 
-def logs_of(trained: Trained) -> dict[int, ClientUpdates]:
-    """The clients' logs by round."""
+def logs_of(trained: Trained) -> dict[int, RoundLog]:
+    """The logs in memory, by round."""
     tensors = trained.memory.tensors
-    rounds = {name.split(".")[1] for name in tensors if name.startswith(_LOG)}
+    rounds = sorted({int(name.split(".")[1]) for name in tensors if name.startswith(_LOG)})
     return {
-        int(round): ClientUpdates(*(tensors[f"{_LOG}{round}.{name}"] for name in ("users", "items", "rows")))
+        round: RoundLog(
+            ClientUpdates(*(tensors[f"{_LOG}{round}.{name}"] for name in ("users", "items", "rows"))),
+            tensors[f"{_LOG}{round}.length"],
+        )
         for round in rounds
     }

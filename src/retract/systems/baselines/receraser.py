@@ -36,8 +36,8 @@ class RecEraserConfig(LightGCNConfig):
 class RecEraser:
     """RecEraser (Chen et al., *Recommendation Unlearning*, arXiv 2201.06820, WWW 2022), central, over LightGCN.
 
-    Users are parted into K shards of similar users (the paper's user-based balanced partition, UBP, section 4.2), each
-    shard trains a LightGCN of its own, and an attention makes one model of them (section 4.3). To unlearn is to train
+    Users are parted into K shards of similar users (the paper's user-based balanced partition, UBP), each
+    shard trains a LightGCN of its own, and an attention makes one model of them. To unlearn is to train
     the touched shards again, with the seed they had, and then the aggregation: exactly what training without the
     withdrawn would have given *with the same partition*. The partition itself was made with it, here as in the paper.
 
@@ -154,7 +154,7 @@ class RecEraser:
 
 @dataclass(frozen=True)
 class Attention:
-    """The attention-based adaptive aggregation (section 4.3), users and items each with their own weights.
+    """The attention-based adaptive aggregation, users and items each with their own weights.
 
     With e_k the embedding of a node in sub-model k,
 
@@ -208,7 +208,7 @@ class Attention:
 
 
 def balanced_partition(shared: Interactions, n_shards: int, rounds: int, seed: int) -> NDArray[np.int64]:
-    """The user-based balanced partition (section 4.2, UBP): k-means in which no shard takes more than ⌈|U| / K⌉.
+    """The user-based balanced partition (UBP): k-means in which no shard takes more than ⌈|U| / K⌉.
 
     Returns
     -------
