@@ -39,7 +39,7 @@ class FruConfig(SystemConfig):
     kept: Annotated[
         float, Field(gt=0, le=1, description="Part of a client's item updates of a round that it logs, the largest.")
     ] = 0.1
-    interval: Annotated[int, Field(ge=1, description="Every how many rounds a round is logged, and replayed.")] = 3
+    interval: Annotated[int, Field(ge=1, description="Every how many rounds a round is logged, and replayed.")] = 2
 
 
 @dataclass(frozen=True)

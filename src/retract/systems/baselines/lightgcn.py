@@ -85,6 +85,10 @@ class LightGCN:
         """Inner products of the final embeddings."""
         return DotProduct(trained.model["users"], trained.model["items"])
 
+    def views(self, trained: Trained, clients: Clients | None) -> Mapping[str, Recommender]:
+        """The final embeddings: everything lies on the server."""
+        return {"embeddings": DotProduct(trained.model["users"], trained.model["items"])}
+
     def resume(
         self,
         trained: Trained,

@@ -27,6 +27,7 @@ from retract.systems.baselines.lightgcn import LightGCN, LightGCNConfig
 class RecEraserConfig(LightGCNConfig):
     """Settings of RecEraser; those of LightGCN are those of every sub-model."""
 
+    steps: Annotated[int, Field(ge=1, description="Full-batch steps of every sub-model.")] = 200
     shards: Annotated[int, Field(ge=1, description="Shards K of users.")] = 10
     partition_rounds: Annotated[int, Field(ge=1, description="Rounds of the balanced partition at most.")] = 20
     aggregation_steps: Annotated[int, Field(ge=0, description="Full-batch steps of the aggregation.")] = 100
@@ -103,6 +104,10 @@ class RecEraser:
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Inner products of the aggregated embeddings."""
         return DotProduct(trained.model["users"], trained.model["items"])
+
+    def views(self, trained: Trained, clients: Clients | None) -> Mapping[str, Recommender]:
+        """The aggregated embeddings."""
+        return {"embeddings": DotProduct(trained.model["users"], trained.model["items"])}
 
     def _fit(
         self,

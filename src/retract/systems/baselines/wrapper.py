@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from retract.data import Interactions
@@ -48,6 +49,10 @@ class Wrapper:
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """The wrapped system's recommender."""
         return self.system.recommender(trained, clients)
+
+    def views(self, trained: Trained, clients: Clients | None) -> Mapping[str, Recommender]:
+        """The wrapped system's views."""
+        return self.system.views(trained, clients)
 
 
 def resumable(method: str, system: System) -> Resumable:
