@@ -29,13 +29,13 @@ class FedShareConfig(SystemConfig):
     activity_exponent: Annotated[
         float, Field(ge=0, le=1, description="A user with n interactions weighs n^-a per interaction.")
     ] = 0.5
-    contrast: Annotated[float, Field(ge=0, description="Weight λ of the contrastive alignment.")] = 0.02
+    contrast: Annotated[float, Field(ge=0, description="Weight λ of the contrastive alignment.")] = 0.01
     temperature: Annotated[float, Field(gt=0, description="Temperature τ of the alignment's InfoNCE.")] = 0.2
     contrast_batch: Annotated[int, Field(ge=2, description="Items per InfoNCE batch on the server.")] = 1024
-    mix: Annotated[float, Field(ge=0, le=1, description="Weight of the global view when all is shared.")] = 0.65
+    mix: Annotated[float, Field(ge=0, le=1, description="Weight of the global view when all is shared.")] = 0.75
     mix_exponent: Annotated[
         float, Field(gt=0, description="The weight grows with the shared part of all interactions to this power.")
-    ] = 0.75
+    ] = 1.1
     initial_scale: Annotated[float, Field(gt=0, description="Deviation of the initial table Q.")] = 0.1
     spectral_scale: Annotated[float, Field(gt=0, description="Deviation of E's spectral start.")] = 0.15
     unlearning: Annotated[
