@@ -343,7 +343,7 @@ def test_who_erases_takes_the_own_log_along_and_its_part_of_the_length():
     assert left.updates.items.tolist() == [2]
     assert float(left.length) == pytest.approx(10 * 3 / 26**0.5)
     new, _, withdrawal = forget_users("fedshare", "fru", "erase")
-    kept = logs_of(new)[3].updates
+    kept = logs_of(new)[2].updates
     assert not np.isin(kept.users.numpy(), withdrawal.users).any()
     assert len(kept.users) > 0
 
