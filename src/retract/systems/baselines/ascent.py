@@ -22,7 +22,7 @@ class GradientAscentConfig(SystemConfig):
     stride: Annotated[
         float, Field(gt=0, description="Length of a step, as a part of the norm of the forget set's own embeddings.")
     ] = 0.1
-    rounds: Annotated[int, Field(ge=1, description="Rounds of fine-tuning on the retained data afterwards.")] = 10
+    rounds: Annotated[int, Field(ge=1, description="Rounds of fine-tuning on the retained data afterwards.")] = 30
 
 
 class GradientAscent(Wrapper):

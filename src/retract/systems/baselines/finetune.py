@@ -14,7 +14,7 @@ from retract.systems.baselines.wrapper import Wrapper, recorded, resumable
 class FineTuneConfig(SystemConfig):
     """Settings of fine-tuning."""
 
-    rounds: Annotated[int, Field(ge=1, description="Rounds (steps, for a central system) on the retained data.")] = 10
+    rounds: Annotated[int, Field(ge=1, description="Rounds (steps, for a central system) on the retained data.")] = 20
 
 
 class FineTune(Wrapper):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from retract import streams
 from retract.data import Interactions
@@ -20,8 +20,12 @@ from retract.federation import Clients, Engine
 from retract.models.graph import BipartiteGraph
 from retract.models.lightgcn import DotProduct, light_gcn
 from retract.models.recommender import Recommender
+from retract.models.spectral import spectral_embeddings
 from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress
 from retract.systems.baselines.lightgcn import LightGCN, LightGCNConfig
+
+PARTITION_DIMENSION = 32
+"""Singular vectors in which users are compared."""
 
 
 class RecEraserConfig(LightGCNConfig):
@@ -221,7 +225,7 @@ def balanced_partition(shared: Interactions, n_shards: int, rounds: int, seed: i
         The shard of every user, int64, shape [n_users]; -1 for users who share nothing.
     """
     users = shared.active_users()
-    embeddings = user_embeddings(shared, seed)[users]
+    embeddings = user_directions(shared, seed)[users]
     order = np.argsort(streams.bits(seed, 0, users, "anchors"))
     anchors = embeddings[order[np.arange(n_shards) % len(users)]]
     capacity = -(-len(users) // n_shards)
@@ -267,16 +271,13 @@ def fill_shards(distances: NDArray[np.floating[Any]], capacity: int) -> NDArray[
     return shards
 
 
-def user_embeddings(shared: Interactions, seed: int, dimension: int = 32, iterations: int = 8) -> NDArray[np.float64]:
-    """Directions of the users in the leading singular vectors of D_u^{-1/2} X D_i^{-1/2}, unit rows, [n_users, d].
+def user_directions(shared: Interactions, seed: int) -> NDArray[np.float32]:
+    """Users in the leading singular vectors of the normalised interactions, as unit rows; shape [n_users, 32].
 
-    By subspace iteration from a keyed start (Halko, Martinsson, Tropp, SIAM Review 2011, algorithm 4.4).
+    Every vector counts by its singular value, which one step over the graph multiplies it by. Unit rows, for it is
+    tastes that are to be near each other, not activities.
     """
-    by_user, by_item = (np.maximum(n, 1.0) ** -0.5 for n in (shared.user_degrees(), shared.item_degrees()))
-    scaled = sp.diags(by_user) @ shared.csr() @ sp.diags(by_item)
-    basis = streams.normal(seed, 0, np.arange(shared.n_items), "partition", dimension).astype(np.float64)
-    for _ in range(iterations):
-        basis = np.linalg.qr(scaled.T @ (scaled @ basis))[0]
-    rows = scaled @ basis
-    directions: NDArray[np.float64] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    table = spectral_embeddings(shared, PARTITION_DIMENSION, 1.0, seed)
+    rows = (BipartiteGraph(shared).adjacency @ table)[: shared.n_users]
+    directions: NDArray[np.float32] = normalize(rows, dim=1).numpy()
     return directions
