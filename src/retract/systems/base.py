@@ -132,6 +132,13 @@ class System(Protocol):
         """What the clients compute: the published model, read with what each of them keeps."""
         ...
 
+    def views(self, trained: Trained, clients: Clients | None) -> Mapping[str, Recommender]:
+        """All that somebody can score by who holds the server's half; with `clients`, who holds theirs too.
+
+        What an attack on the model reads. Histories are handed in, so that the attacker's knowledge is explicit.
+        """
+        ...
+
 
 @runtime_checkable
 class Extendable(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,10 @@ class Exact:
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Each client reads the rows of its own items."""
         return recommender_of(trained.model, self.config)
+
+    def views(self, trained: Trained, clients: Clients | None) -> Mapping[str, Recommender]:
+        """The one reading of the one table: clients keep nothing."""
+        return {"items": recommender_of(trained.model, self.config)}
 
     def _solve_through_clients(self, n_items: int, engine: Engine, seed: int) -> Solved:
         if self.config.form_for(n_items) != "ease":

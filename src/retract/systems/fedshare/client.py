@@ -161,6 +161,23 @@ class FedShareRecommender:
         return local_scores.lerp(global_scores, self.mix)
 
 
+class HistoryReader:
+    """A table read through a history alone: what anybody can score by who has the table, and no vector of a user.
+
+    Parameters
+    ----------
+    table
+        Rows of the items, shape [n_items, d].
+    """
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
+
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+        """Shape [len(users), n_items]."""
+        return read_history(users, history, self.table) @ self.table.T
+
+
 def read_history(users: NDArray[np.int64], history: Interactions, table: Tensor) -> Tensor:
     """|D_u|^{-1/2} Σ_{i ∈ D_u} table_i for some users, shape [len(users), d]."""
     rows = history.csr()[users]

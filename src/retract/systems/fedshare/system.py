@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ from retract import streams
 from retract.data import Interactions
 from retract.errors import DataError
 from retract.federation import Clients, Engine
+from retract.models.lightgcn import DotProduct
 from retract.models.recommender import Recommender
 from retract.systems.base import Memory, Objective, Progress, Stopwatch, Trained, Withdrawal, no_progress
-from retract.systems.fedshare.client import FedShareRecommender, LocalEpoch
+from retract.systems.fedshare.client import FedShareRecommender, HistoryReader, LocalEpoch
 from retract.systems.fedshare.config import FedShareConfig
 from retract.systems.fedshare.server import Server, SharedGraph
 from retract.systems.fedshare.unlearning import ContrastiveUnlearning
@@ -105,6 +106,16 @@ class FedShare:
         server = self._continue(trained, nodes, shared, engine, rounds, seed, progress)
         record = {"stage": "resume", "rounds": rounds, "seconds": round(watch.seconds, 4)}
         return finish(self.name, server, shared, [nodes], self.config, trained.seed, (*trained.log, record))
+
+    def views(self, trained: Trained, clients: Clients | None) -> Mapping[str, Recommender]:
+        """Q and Z read through a history, the server's own rows of the sharers, and the clients' vectors."""
+        found: dict[str, Recommender] = {"items": HistoryReader(trained.model["items"])}
+        if "global_items" in trained.model:
+            users, items = SharedGraph(trained.shared, self.config).global_view(self.nodes(trained))
+            found |= {"shared items": HistoryReader(items), "sharers": DotProduct(users, items)}
+        if clients is not None and "vector" in clients.state:
+            found["devices"] = DotProduct(clients.state["vector"], trained.model["items"])
+        return found
 
     def nodes(self, trained: Trained) -> Tensor:
         """The server's own table E."""

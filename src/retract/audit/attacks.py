@@ -1,0 +1,183 @@
+"""Membership inference: from what a model gives away about pairs of user and item to how well the forgotten stand out.
+
+Three attackers, each stronger than the one before:
+
+- *score*: the pair's score, standardised over the user's list (Yeom et al., CSF 2018: a threshold);
+- *rank*: its place in the list;
+- *learned*: a logistic regression over both, in every view of the model, and over their difference from shadow models
+  that were trained without the pair. Shadow models are Shokri et al.'s (S&P 2017), the difference is Watson et al.'s
+  difficulty calibration (ICLR 2022): without it, what a user likes anyway drowns what the model was told.
+
+Where the attacker lacks a user's vector, the scores come from the user's other items and the published tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+from scipy.stats import norm, rankdata
+
+from retract.audit.targets import Targets
+from retract.data import Interactions
+from retract.models.recommender import Recommender
+
+Values = NDArray[np.float64]
+BATCH_SCORES = 32_000_000
+"""Scores held at once: bounds the memory, never the result."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one model gives away about the targets; each array has a row per view.
+
+    Parameters
+    ----------
+    scores
+        Standardised over the user's whole list; of members and of others, shape [2, n_views, n].
+    ranks
+        The part of the list that stands above, 0 the top; shape as `scores`.
+    """
+
+    scores: Values
+    ranks: Values
+
+    @property
+    def features(self) -> Values:
+        """Both, ranks as normal deviates; shape [2, 2 n_views, n]."""
+        places: Values = -norm.ppf(np.clip(self.ranks, 1e-6, 1 - 1e-6))
+        return np.concatenate([self.scores, places], axis=1)
+
+
+@dataclass(frozen=True)
+class AUC:
+    """How well an attack tells members from others: 0.5 is guessing; with the bounds of a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def look(views: Mapping[str, Recommender], targets: Targets) -> Seen:
+    """Read the targets in every view of a model."""
+    read = [_read(view, targets) for view in views.values()]
+    return Seen(np.stack([scores for scores, _ in read], axis=1), np.stack([ranks for _, ranks in read], axis=1))
+
+
+def auc(members: Values, others: Values, users: NDArray[np.int64]) -> AUC:
+    """The probability that a member scores above another pair, ties half; users are the units of the interval.
+
+    The pairs of a user are not independent, so the variance is that of sums over users (Obuchowski, Biometrics 1997).
+
+    Parameters
+    ----------
+    members, others
+        Scores, shape [n] each.
+    users
+        The user of each, shape [n].
+    """
+    n = len(members)
+    if not n:
+        return AUC(0.5, 0.0, 1.0)
+    together = rankdata(np.concatenate([members, others]))
+    above = (together[:n] - rankdata(members)) / n  # the part of the others below each member
+    below = 1 - (together[n:] - rankdata(others)) / n
+    value = float(above.mean())
+    sums = np.bincount(np.unique(users, return_inverse=True)[1], weights=(above - value) + (below - value)) / n
+    spread = 1.96 * float(np.sqrt((sums**2).sum()))
+    return AUC(value, max(0.0, value - spread), min(1.0, value + spread))
+
+
+class LearnedAttack:
+    """Logistic regression on what shadow models give away about pairs of which it is known whether they were in.
+
+    Parameters
+    ----------
+    examples
+        Features of members and others in a shadow model, and the features of the same pairs in the other shadow model,
+        which knew neither; each of shape [2, n_features, n].
+    """
+
+    ridge = 1e-2
+
+    def __init__(self, examples: Sequence[tuple[Values, Values]]) -> None:
+        rows = np.concatenate([_beside(own, other) for own, other in examples], axis=2)
+        n = rows.shape[2]
+        features = np.concatenate([rows[0], rows[1]], axis=1).T
+        labels = np.concatenate([np.ones(n), -np.ones(n)])
+        self._mean, self._deviation = features.mean(axis=0), features.std(axis=0) + 1e-9
+        scaled = self._scale(features)
+
+        def loss(weights: Values) -> tuple[float, Values]:
+            margins = labels * (scaled @ weights[1:] + weights[0])
+            gradient = -labels * expit(-margins) / len(labels)
+            total = np.logaddexp(0, -margins).mean() + 0.5 * self.ridge * (weights[1:] ** 2).sum()
+            return float(total), np.concatenate([[gradient.sum()], scaled.T @ gradient + self.ridge * weights[1:]])
+
+        self._weights = minimize(loss, np.zeros(scaled.shape[1] + 1), jac=True, method="L-BFGS-B").x[1:]
+
+    def scores(self, own: Values, other: Values) -> Values:
+        """How likely each pair was in: of members and of others, shape [2, n].
+
+        Parameters
+        ----------
+        own, other
+            Features in the model under attack, and their mean over the shadow models.
+        """
+        rows = _beside(own, other)
+        return np.stack([self._scale(side.T) @ self._weights for side in rows])
+
+    def _scale(self, features: Values) -> Values:
+        scaled: Values = (features - self._mean) / self._deviation
+        return scaled
+
+
+def _beside(own: Values, other: Values) -> Values:
+    return np.concatenate([own, own - other], axis=1)
+
+
+def _read(view: Recommender, targets: Targets) -> tuple[Values, Values]:
+    """Standardised scores and ranks of members and others in one view, shape [2, n] each."""
+    users = np.unique(targets.users)
+    scores, ranks = np.zeros((2, len(targets.users))), np.zeros((2, len(targets.users)))
+    size = max(1, BATCH_SCORES // targets.known.n_items)
+    for begin in range(0, len(users), size):
+        part = users[begin : begin + size]
+        lists = view.scores(part, targets.known).numpy().astype(np.float64)
+        ordered = np.sort(lists, axis=1)
+        lists_mean, deviation = lists.mean(axis=1), np.maximum(lists.std(axis=1), 1e-12)
+        for user_row, user in enumerate(part):
+            own = slice(targets.members.indptr[user], targets.members.indptr[user + 1])
+            for side, items in enumerate((targets.members.items[own], targets.others[own])):
+                values = lists[user_row, items]
+                scores[side, own] = (values - lists_mean[user_row]) / deviation[user_row]
+                ranks[side, own] = _places(ordered[user_row], values)
+    return scores, ranks
+
+
+def _places(ordered: Values, values: Values) -> Values:
+    """The part of a list (ascending) that stands above each value, ties half."""
+    better = len(ordered) - np.searchsorted(ordered, values, side="right")
+    worse = np.searchsorted(ordered, values, side="left")
+    return np.asarray(0.5 + (better - worse) / (2.0 * max(len(ordered) - 1, 1)))
+
+
+def shadow_pairs(seen: Mapping[tuple[int, int], Seen]) -> list[tuple[Values, Values]]:
+    """Examples for `LearnedAttack` from two shadow models: (a, b) is what model a shows of the targets of b."""
+    return [(seen[0, 0].features, seen[1, 0].features), (seen[1, 1].features, seen[0, 1].features)]
+
+
+def mean_score(view: Recommender, users: NDArray[np.int64], items: NDArray[np.int64], known: Interactions) -> float:
+    """Mean σ(score) of some pairs, as MI-BF and MI-NG have it."""
+    total, size = 0.0, max(1, BATCH_SCORES // known.n_items)
+    everyone = np.unique(users)
+    for begin in range(0, len(everyone), size):
+        part = everyone[begin : begin + size]
+        at = np.isin(users, part)
+        rows = np.searchsorted(part, users[at])
+        total += float(expit(view.scores(part, known).numpy()[rows, items[at]].astype(np.float64)).sum())
+    return total / max(len(users), 1)

@@ -1,0 +1,72 @@
+"""What is audited: who withdrew what, from which model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from retract.audit.targets import Targets, choose_targets
+from retract.data import Interactions
+from retract.errors import ConfigError
+from retract.federation import Clients
+from retract.models.recommender import Recommender
+from retract.systems.base import Kind, System, Trained
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model as it stood, with its clients as they were."""
+
+    trained: Trained
+    clients: Clients
+
+    def views(self, system: System, kind: Kind) -> dict[str, Recommender]:
+        """What the request puts at stake: after "unshare" what the server holds, after "erase" everything."""
+        clients = self.clients if kind == "erase" else None
+        return {"recommendations": self.primary(system, kind), **system.views(self.trained, clients)}
+
+    def primary(self, system: System, kind: Kind) -> Recommender:
+        """The recommender, read without what clients keep where they rightly keep it."""
+        return system.recommender(self.trained, self.clients if kind == "erase" else Clients(self.clients.sharing))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One withdrawal from one model.
+
+    Parameters
+    ----------
+    system
+        How the model is trained and read.
+    kind
+        "unshare" or "erase".
+    forget
+        What was withdrawn, private interactions included; not empty.
+    before
+        The model before, and its clients.
+    test
+        Held-out interactions.
+    seed
+        Key of the matched non-members.
+
+    Raises
+    ------
+    ConfigError
+        If nothing is forgotten.
+    """
+
+    system: System
+    kind: Kind
+    forget: Interactions
+    before: Version
+    test: Interactions
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not len(self.forget):
+            raise ConfigError("the forget set is empty: there is nothing to audit")
+
+    @cached_property
+    def targets(self) -> Targets:
+        """What the attacks have to tell apart."""
+        return choose_targets(self.forget, self.before.clients.interactions, self.test, self.seed)

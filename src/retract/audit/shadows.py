@@ -1,0 +1,102 @@
+"""Shadow models: trained as the oracle is, but for withdrawals of which the attacker knows everything."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retract import streams
+from retract.audit.attacks import LearnedAttack, Seen, Values, look, shadow_pairs
+from retract.audit.case import Version
+from retract.audit.targets import Targets, choose_targets
+from retract.data import Interactions, Sharing
+from retract.federation import Clients, LocalEngine
+from retract.systems.base import Kind, Progress, System, no_progress
+
+Imitation = tuple[Sharing, Interactions]
+"""What a shadow model is trained on, and the part of it that the other shadow model lacks."""
+
+
+class Shadows:
+    """Two shadow models and the attack learnt on them.
+
+    Parameters
+    ----------
+    system
+        How to train.
+    kind
+        The request that is audited.
+    pair
+        What each of the two is trained on.
+    test
+        Held-out interactions.
+    seed
+        The seed of the model under attack: theirs are others.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        kind: Kind,
+        pair: tuple[Imitation, Imitation],
+        test: Interactions,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> None:
+        self.system, self.kind = system, kind
+        self.versions = [
+            _train(system, sharing, seed + 1_000_003 * (number + 1), progress)
+            for number, (sharing, _) in enumerate(pair)
+        ]
+        seen: dict[tuple[int, int], Seen] = {}
+        for number, (sharing, planted) in enumerate(pair):
+            targets = choose_targets(planted, sharing.everything, test, seed + number)
+            for model in (0, 1):
+                seen[model, number] = self._look(model, targets)
+        self._attack = LearnedAttack(shadow_pairs(seen))
+
+    def scores(self, seen: Seen, targets: Targets) -> Values:
+        """The learned attack's scores of members and others, shape [2, n]."""
+        return self._attack.scores(seen.features, self._reference(targets))
+
+    def _reference(self, targets: Targets) -> Values:
+        """The mean features of the targets in models that know none of them."""
+        both: Values = np.mean([self._look(model, targets).features for model in (0, 1)], axis=0)
+        return both
+
+    def _look(self, model: int, targets: Targets) -> Seen:
+        return look(self.versions[model].views(self.system, self.kind), targets)
+
+
+def imitations(retained: Sharing, kind: Kind, forget: Interactions, seed: int) -> tuple[Imitation, Imitation] | None:
+    """Two withdrawals like the audited one, by other users drawn at random: each model knows one and lacks the other.
+
+    Whoever withdrew a part of what was shared is imitated by somebody who withdraws the same part. None where too
+    little is left for that.
+    """
+    everyone = retained.shared.active_users()
+    others = np.setdiff1d(everyone, forget.users)
+    asking = np.unique(forget.users)
+    pool = others if len(others) >= 2 * len(asking) else everyone
+    drawn = pool[np.argsort(streams.bits(seed, 0, pool, "imitation"))]
+    half = min(len(asking), len(drawn) // 2)
+    before = (retained.shared | forget).user_degrees()
+    parts = (forget.user_degrees() / np.maximum(before, 1))[asking[np.argsort(streams.bits(seed, 1, asking, "order"))]]
+    chosen = [_part_of(retained.shared, drawn[k * half : (k + 1) * half], parts[:half], seed) for k in (0, 1)]
+    if not all(map(len, chosen)):
+        return None
+    without = retained.unshare if kind == "unshare" else retained.erase
+    first, second = chosen
+    return (without(second), first), (without(first), second)
+
+
+def _part_of(shared: Interactions, users: NDArray[np.int64], parts: NDArray[np.float64], seed: int) -> Interactions:
+    """A keyed random part of what each user shares."""
+    part = np.zeros(shared.n_users)
+    part[users] = parts
+    return Sharing.by_ratio(shared, part, seed).shared
+
+
+def _train(system: System, sharing: Sharing, seed: int, progress: Progress) -> Version:
+    clients = Clients(sharing)
+    return Version(system.train(sharing.shared, LocalEngine(clients), seed=seed, progress=progress), clients)
