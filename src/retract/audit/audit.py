@@ -73,7 +73,7 @@ class Auditor:
     case
         The withdrawal.
     oracle
-        From `train_oracle`, or the like of it.
+        From `train_oracle`, or the like of it; what it took is None where nobody knows.
     shadows
         For the learned attack; without them `attack_auc` is that of the plain score.
     relearn
@@ -83,13 +83,14 @@ class Auditor:
     def __init__(
         self,
         case: Case,
-        oracle: tuple[Version, Cost] | None = None,
+        oracle: tuple[Version, Cost | None] | None = None,
         shadows: Shadows | None = None,
         *,
         relearn: bool = False,
     ) -> None:
         self.case, self.shadows, self.relearn = case, shadows, relearn
-        self.oracle, self.oracle_cost = oracle if oracle is not None else (None, None)
+        self.oracle = None if oracle is None else oracle[0]
+        self.oracle_cost = None if oracle is None else oracle[1]
         self._score_before = _mean_score(case, case.before)
         self._before = self._examine(case.before, relearn=False)
         self._oracle = None if self.oracle is None else self._examine(self.oracle, relearn)
@@ -112,7 +113,7 @@ class Auditor:
         if self.oracle is not None:
             require_oracle(self.case, after, self.oracle)
         seen, figures = self._examine(after, self.relearn)
-        change = self._before[0].scores[:, 0] - seen.scores[:, 0]
+        change = np.abs(self._before[0].scores[:, 0] - seen.scores[:, 0])
         oracle, spent = self._oracle, self.oracle_cost
         return Audit(
             kind=self.case.kind,
@@ -122,8 +123,10 @@ class Auditor:
             before=self._before[1],
             after=figures,
             oracle=None if oracle is None else oracle[1],
-            ks_before=None if oracle is None else _ks(self._before[0], oracle[0]),
-            ks_after=None if oracle is None else _ks(seen, oracle[0]),
+            ks_before=None if oracle is None else _farthest(self._before[0], oracle[0]),
+            ks_after=None if oracle is None else _farthest(seen, oracle[0]),
+            ks_recommendations_before=None if oracle is None else _ks(self._before[0], oracle[0], 0),
+            ks_recommendations_after=None if oracle is None else _ks(seen, oracle[0], 0),
             parameter_distance=None
             if self.oracle is None
             else distance(after.trained.model, self.oracle.trained.model),
@@ -227,7 +230,13 @@ def _more_active(held: Interactions) -> NDArray[np.int64]:
     return chosen
 
 
-def _ks(one: Seen, other: Seen) -> float:
-    """Between the places of the forgotten under two models."""
-    ranks = one.ranks[0, 0], other.ranks[0, 0]
+def _farthest(one: Seen, other: Seen) -> float:
+    """The largest distance over all views: who hides in one of them has not forgotten."""
+    views = range(min(one.ranks.shape[1], other.ranks.shape[1]))
+    return max(_ks(one, other, view) for view in views)
+
+
+def _ks(one: Seen, other: Seen, view: int) -> float:
+    """Between the places of the forgotten in one view of two models."""
+    ranks = one.ranks[0, view], other.ranks[0, view]
     return float(ks_2samp(*ranks).statistic) if len(ranks[0]) else 0.0

@@ -143,10 +143,11 @@ def unlearn(
 
 
 def _change(case: Case, method: System) -> tuple[Values, Values, NDArray[np.int64]]:
-    """How the scores of a batch and of its matched pairs fall when it alone is withdrawn, and the users."""
+    """How far the scores of a batch and of its matched pairs move when it alone is withdrawn, and the users."""
     after, _ = unlearn(method, case.before, case.kind, case.forget, case.seed)
     before, now = (
         look({"primary": version.primary(case.system, case.kind)}, case.targets).scores[:, 0]
         for version in (case.before, after)
     )
-    return before[0] - now[0], before[1] - now[1], case.targets.users
+    members, others = np.abs(before - now)
+    return members, others, case.targets.users

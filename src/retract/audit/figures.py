@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,11 +64,14 @@ class Audit:
     attack
         The attack behind `attack_auc`: "learned" where there were shadow models, else "score".
     ks_before, ks_after
-        Kolmogorov-Smirnov distance of the forgotten's ranks to those under the oracle.
+        Kolmogorov-Smirnov distance of the forgotten's ranks to those under the oracle: the largest over all views of
+        the model that the request puts at stake.
+    ks_recommendations_before, ks_recommendations_after
+        The same in the recommendations alone.
     parameter_distance
         ‖after - oracle‖ / ‖oracle‖ over all published tables; None where they differ in shape.
     difference_auc
-        How well an observer of both versions tells what was withdrawn, from how scores changed.
+        How well an observer of both versions tells what was withdrawn, from how far scores moved.
     seconds, oracle_seconds, speedup
         Wall-clock time of unlearning and of training the oracle on the same machine, and their ratio.
     memory_bytes, bytes_sent, oracle_bytes_sent
@@ -84,6 +87,8 @@ class Audit:
     oracle: Figures | None
     ks_before: float | None
     ks_after: float | None
+    ks_recommendations_before: float | None
+    ks_recommendations_after: float | None
     parameter_distance: float | None
     difference_auc: float
     seconds: float
@@ -120,10 +125,3 @@ def _key(name: str) -> str:
 def _rounded(value: Any) -> Any:
     """Six significant digits: what is beyond them is noise, and differs between machines."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def table_of(audit: Mapping[str, Any]) -> list[list[Any]]:
-    """Rows of (name, before, after, oracle) for people, from an audit as JSON."""
-    names = ["attack_auc", "rank_mean", "recall@20", "ndcg@20", "mi_bf", "mi_ng"]
-    models = [audit["before"], audit["after"], audit["oracle"]]
-    return [[name, *(None if one is None else one[name] for one in models)] for name in names]

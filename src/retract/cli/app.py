@@ -8,12 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
+from rich.console import RenderableType
 
 from retract import __version__
-from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
+from retract.cli.output import (
+    Report,
+    audit_tables,
+    emit,
+    facts,
+    grid,
+    metric,
+    note,
+    progress_bars,
+    size,
+    telling_what_is_left,
+)
 from retract.errors import ConfigError, FolderError
 
 if TYPE_CHECKING:
+    from retract.audit.witness import Auditing
     from retract.systems.base import Kind
 
 MANIFEST = "manifest.json"
@@ -189,26 +202,55 @@ def unlearn(
     judge: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Measure before and after; may take longer than to unlearn.")
     ] = True,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Attack the model before and after, and write a signed certificate.")
+    ] = False,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="With --audit: beside the model trained without; takes three trainings.")
+    ] = False,
+    oracle_folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --audit: take this trained folder as the oracle.", show_default=False),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pem", help="What signs the certificate; `retract keys new` makes one."),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Apply the pending requests: the model forgets what they name."""
+    if not audit and (oracle or oracle_folder is not None or key is not None):
+        raise click.UsageError("--oracle, --oracle-folder and --key need --audit", click.get_current_context())
     from retract.systems import lifecycle
 
     with telling_what_is_left(folder, MANIFEST), progress_bars() as progress:
-        report = lifecycle.apply_requests(folder, seed=seed, at_least=at_least, judge=judge, progress=progress)
+        witness = _auditing(folder, key, oracle, oracle_folder, progress) if audit else None
+        report = lifecycle.apply_requests(
+            folder,
+            seed=seed,
+            at_least=at_least,
+            judge=judge,
+            witness=witness or lifecycle.no_witness,
+            progress=progress,
+        )
+    fields = {**asdict(report), **(witness.fields if witness else {})}
     if report.waiting:
         text = f"{report.waiting} user(s) wait until {report.at_least} withdraw something shared: nothing was changed."
-        emit(asdict(report), as_json, text)
+        emit(fields, as_json, text)
         return
     if not report.requests:
-        emit(asdict(report), as_json, f"Nothing is pending in {folder}: nothing was changed.")
+        emit(fields, as_json, f"Nothing is pending in {folder}: nothing was changed.")
         return
     rows = [[name, metric(report.metrics_before[name]), metric(value)] for name, value in report.metrics.items()]
     done = (
         f"{report.requests} request(s) applied: {report.forgotten:,} interactions forgotten in {report.seconds:.2f} s."
     )
-    emit(asdict(report), as_json, done, grid(["", "before", "after"], rows, numeric=["before", "after"]))
+    tables: list[RenderableType] = [grid(["", "before", "after"], rows, numeric=["before", "after"])]
+    if witness is not None:
+        tables += [table for found in witness.fields["audits"] for table in audit_tables(found)]
+        tables.append(f"certificate: {witness.fields['certificate']}")
+    emit(fields, as_json, done, *tables)
 
 
 @app.command()
@@ -290,9 +332,26 @@ def _request(
     emit(fields, as_json, text, f"Next: retract unlearn {folder}")
 
 
+def _auditing(folder: Path, key: Path | None, oracle: bool, oracle_folder: Path | None, progress: Report) -> Auditing:
+    """The witness of an audited unlearning; its key is read or made first, so that a bad one costs no work."""
+    from retract.audit.keys import default_key_path, fingerprint, key_or_new
+    from retract.audit.witness import Auditing
+
+    place = default_key_path() if key is None else key
+    signing, made = key_or_new(place)
+    if made:
+        note(f"made a key to sign certificates with: {place}, fingerprint {fingerprint(signing.public_key())}")
+    return Auditing(folder, signing, oracle=oracle, oracle_folder=oracle_folder, progress=progress)
+
+
+def names_of(given: list[str]) -> list[str]:
+    """Names from an option that was repeated or whose values were separated by commas."""
+    return [name.strip() for text in given for name in text.split(",") if name.strip()]
+
+
 def _names(items: list[str]) -> list[str]:
-    """Ids from options that were repeated or separated by commas."""
-    named = [name.strip() for text in items for name in text.split(",") if name.strip()]
+    """Ids of items, at least one."""
+    named = names_of(items)
     if not named:
         raise click.UsageError("--items names no item", click.get_current_context())
     return named

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retract.cli.app import MANIFEST, Json, app
-from retract.cli.output import emit
-from retract.errors import CertificateError
+from retract.cli.app import MANIFEST, Column, Data, Folder, Json, Seed, app, names_of, settings_of
+from retract.cli.output import audit_tables, emit, grid, metric, note, progress_bars, size, telling_what_is_left
+from retract.errors import CertificateError, ConfigError
+
+if TYPE_CHECKING:
+    from retract.audit.compare import Plan
 
 CERTIFICATES = "certificates"
+
+
+class Request(StrEnum):
+    """What users can ask for."""
+
+    unshare = "unshare"
+    erase = "erase"
+
 
 keys = typer.Typer(help="Make the key that certificates are signed with.", suggest_commands=False)
 app.add_typer(keys, name="keys")
@@ -51,6 +64,17 @@ def verify(
     emit({"valid": True, **asdict(verdict)}, as_json, text)
 
 
+@app.command()
+def audit(folder: Folder, as_json: Json = False) -> None:
+    """Show the audits done so far: each was made while its model was unlearning, by `unlearn --audit`."""
+    from retract.audit.witness import audits_of
+
+    found = audits_of(folder)
+    tables = [table for one in found for table in (*audit_tables(one), f"certificate: {folder / one['certificate']}")]
+    nothing = f"No unlearning of {folder} was audited yet; `retract unlearn {folder} --audit` does."
+    emit({"audits": found}, as_json, *(tables or [nothing]))
+
+
 @keys.command()
 def new(
     path: Annotated[
@@ -72,3 +96,122 @@ def _around(certificate: Path) -> Path | None:
     """The trained folder in whose `certificates/` a file lies."""
     room = certificate.resolve().parent
     return room.parent if room.name == CERTIFICATES and (room.parent / MANIFEST).exists() else None
+
+
+@app.command()
+def compare(
+    data: Data,
+    forget: Annotated[
+        list[str],
+        typer.Option(
+            metavar="SET,…",
+            help="random:F, users:F, core:F, edge:F, canary:N or file:PATH; repeat it or separate by commas.",
+            show_default=False,
+        ),
+    ],
+    systems: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,…", help="exact, fedshare, lightgcn, receraser; exact and fedshare unless given."),
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,…", help="own, retrain, naive, finetune, ascent, fru, scif; all that fit."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where rows, tables and the page go.")] = Path("compare"),
+    share: Annotated[float, typer.Option(metavar="RATIO", help="The part that every user shares, in (0, 1].")] = 0.5,
+    kind: Annotated[Request, typer.Option(help="What the users ask for.")] = Request.unshare,
+    seeds: Annotated[int, typer.Option(metavar="N", help="How many seeds, from --seed on.")] = 1,
+    batches: Annotated[
+        str | None,
+        typer.Option(metavar="M,…", help="Also measure what the difference of versions leaks, by users in a batch."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SYSTEM.KEY=VALUE", help="A setting of a system; repeatable.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", help="Processes; one per core unless given.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Begin anew where DIR holds another comparison.")] = False,
+    seed: Seed = 0,
+    user_col: Column = None,
+    item_col: Column = None,
+    fold_col: Column = None,
+    as_json: Json = False,
+) -> None:
+    """Put systems and methods through the same withdrawals and write the table, for people, papers and scripts."""
+    from retract.audit import compare as comparison
+    from retract.data import Columns
+    from retract.report.comparison import write_comparison
+    from retract.systems.baselines import method_names
+
+    named, among = comparison.named([*names_of(systems or ["exact,fedshare"]), *names_of(methods or [])])
+    if seeds < 1:
+        raise ConfigError(f"seeds is {seeds}: at least 1 is needed")
+    plan = comparison.Plan(
+        data=data,
+        systems=named or ("fedshare",),
+        methods=among or tuple(method_names()),
+        forget=tuple(dict.fromkeys(names_of(forget))),
+        seeds=tuple(range(seed, seed + seeds)),
+        kind=kind.value,
+        share=share,
+        settings=_by_system(setting or []),
+        batches=_sizes(batches),
+        columns=Columns(user_col, item_col, None, None, fold_col),
+    )
+    with (
+        telling_what_is_left(out, "plan.json", "what was measured stays: run it again to go on"),
+        progress_bars() as bars,
+    ):
+        rows = comparison.compare(plan, out, jobs=jobs, force=force, progress=bars)
+    about = comparison.about(plan, _command(plan))
+    page = write_comparison(out, rows, about)
+    for skipped in about["skipped"]:
+        if methods:
+            note(f"left out: {skipped['method']} on {skipped['system']}: {skipped['reason']}")
+    columns = ["system", "method", "forget", "seed", "before", "after", "oracle", "KS", "recall@20", "seconds", "kept"]
+    emit({"rows": rows, "report": str(page)}, as_json, grid(columns, [_line(row) for row in rows]), f"report: {page}")
+
+
+def _line(row: Mapping[str, Any]) -> list[str]:
+    """A row for the terminal."""
+    aucs = [f"{row[f'attack_auc_{model}']:.3f}" for model in ("before", "after", "oracle")]
+    told = [
+        f"{row['ks_after']:.3f}",
+        metric(row["recall@20_after"]),
+        f"{row['seconds']:.3g}",
+        size(row["memory_bytes"]),
+    ]
+    return [row["system"], row["method"], row["forget"], str(row["seed"]), *aucs, *told]
+
+
+def _command(plan: Plan) -> str:
+    """The command that reproduces a comparison."""
+    settings = [
+        f"--set {name}.{key}={value}" for name, of in (plan.settings or {}).items() for key, value in of.items()
+    ]
+    parts = [
+        f"retract compare --data {plan.data} --systems {','.join(plan.systems)} --methods {','.join(plan.methods)}",
+        *(f"--forget {text}" for text in plan.forget),
+        f"--kind {plan.kind} --share {plan.share:g} --seed {plan.seeds[0]} --seeds {len(plan.seeds)}",
+        *([f"--batches {','.join(map(str, plan.batches))}"] if plan.batches else []),
+        *settings,
+    ]
+    return " ".join(parts)
+
+
+def _by_system(given: list[str]) -> dict[str, dict[str, str]]:
+    """Settings by system, from SYSTEM.KEY=VALUE texts."""
+    found: dict[str, dict[str, str]] = {}
+    for key, value in settings_of(given).items():
+        system, dot, name = key.partition(".")
+        if not (system and dot and name):
+            raise ConfigError(f"--set takes SYSTEM.KEY=VALUE here, such as fedshare.rounds=50; it got {key}={value}")
+        found.setdefault(system, {})[name] = value
+    return found
+
+
+def _sizes(text: str | None) -> tuple[int, ...]:
+    """Batch sizes from text."""
+    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--batches takes whole numbers of users, such as 1,10,100; it got {text!r}")
+    return tuple(int(part) for part in parts)

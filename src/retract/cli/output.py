@@ -58,6 +58,24 @@ def grid(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequenc
     return table
 
 
+def audit_tables(audit: Mapping[str, Any]) -> list[RenderableType]:
+    """An audit for people: the models side by side, and what it took."""
+    names = ["attack_auc", "rank_mean", "recall@20", "ndcg@20", "mi_bf", "mi_ng"]
+    models = [name for name in ("before", "after", "oracle") if audit[name] is not None]
+    rows = [[name, *(metric(audit[model][name]) for model in models)] for name in names]
+    told = {
+        "audited": f"{audit['kind']} of {audit['forgotten']:,} interactions of {audit['users']:,} users",
+        "attack": f"{audit['attack']}; on the difference of the versions AUC {metric(audit['difference_auc'])}",
+        "time": f"{audit['seconds']:.2f} s",
+        "kept, sent": f"{size(audit['memory_bytes'])}, {size(audit['bytes_sent'])}",
+    }
+    if audit["oracle"] is not None:
+        told["distance to the oracle"] = f"KS {metric(audit['ks_before'])} before, {metric(audit['ks_after'])} after"
+    if audit["speedup"] is not None:
+        told["time"] += f", {audit['speedup']:.1f} times faster than the oracle"
+    return [grid(["", *models], rows, numeric=models), facts(told)]
+
+
 def metric(value: float | None) -> str:
     """A metric in four digits; a dash where there was nothing to measure."""
     return "–" if value is None else f"{value:.4f}"
@@ -89,7 +107,7 @@ def progress_bars() -> Iterator[Report]:
 
 
 @contextmanager
-def telling_what_is_left(path: Path, marker: str) -> Iterator[None]:
+def telling_what_is_left(path: Path, marker: str, kept: str | None = None) -> Iterator[None]:
     """Turn Ctrl-C into a line that says which state is left.
 
     Parameters
@@ -98,12 +116,16 @@ def telling_what_is_left(path: Path, marker: str) -> Iterator[None]:
         The folder that is worked on.
     marker
         A file in it that changes whenever its state does.
+    kept
+        What to say instead where work is saved as it goes.
     """
     before = _content(path / marker)
     try:
         yield
     except KeyboardInterrupt:
         after = _content(path / marker)
+        if kept is not None:
+            raise InterruptedRunError(f"{path}: {kept}") from None
         if after != before:
             left = f"{path} was already saved and holds the new state"
         else:

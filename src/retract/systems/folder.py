@@ -19,6 +19,7 @@ Nothing is pickled. `retract.systems.storage` replaces the folder as a whole, so
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -173,7 +174,11 @@ def load_server(path: Path) -> Trained:
 
 
 def replace_state(
-    path: Path, before: TrainedFolder, after: TrainedFolder, settle: Callable[[Request], Request]
+    path: Path,
+    before: TrainedFolder,
+    after: TrainedFolder,
+    settle: Callable[[Request], Request],
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
     """Put `after` in the place of `before`, but for the requests: these are the folder's own, those new since included.
 
@@ -181,6 +186,8 @@ def replace_state(
     ----------
     settle
         Applied to every request that the folder holds by now.
+    files
+        Written with it, by path inside the folder.
 
     Raises
     ------
@@ -196,7 +203,21 @@ def replace_state(
         state = _state_files(after.trained, after.clients, after.test)
         if not after.catalog.same_as(before.catalog):
             state |= _catalog_files(after.catalog)
-        storage.swap_in(folder, after.trained.system, {**state, **requests}, keep=reader.manifest)
+        storage.swap_in(folder, after.trained.system, {**state, **requests, **(files or {})}, keep=reader.manifest)
+
+
+def read_lines(path: Path, name: str) -> list[dict[str, Any]]:
+    """The records of a JSON Lines file of a trained folder, checked; none where there is no such file."""
+    folder = path.resolve()
+    with locked(folder, "read"):
+        reader = _Reader(folder)
+        return reader.lines(name) if name in reader.manifest.files else []
+
+
+def state_digests(trained: Trained) -> dict[str, str]:
+    """SHA-256 of the files that hold a model and its memory, by path, as they are or would be in a folder."""
+    tables = {"server/model.safetensors": trained.model, "server/memory.safetensors": trained.memory.tensors}
+    return {name: hashlib.sha256(_tensors(content)).hexdigest() for name, content in tables.items()}
 
 
 def append_request(path: Path, choose: Callable[[TrainedFolder], Request]) -> tuple[Request, int]:

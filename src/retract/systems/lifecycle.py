@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +65,47 @@ class UnlearnReport:
     memory_bytes: int
     waiting: int = 0
     at_least: int = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One withdrawal as it was applied, while both models are still at hand; seconds, and bytes sent both ways."""
+
+    kind: Kind
+    forget: Interactions
+    before: TrainedFolder
+    after: TrainedFolder
+    seconds: float
+    bytes_sent: int
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What an unlearning did, before the old model is gone: all that an audit may look at.
+
+    Parameters
+    ----------
+    steps
+        The withdrawals in their order; each `after` is the next one's `before`. Empty where no model knew anything of
+        what was withdrawn.
+    requests
+        What was asked for.
+    saved
+        The state that takes the folder's place.
+    """
+
+    steps: tuple[Step, ...]
+    requests: tuple[Request, ...]
+    saved: TrainedFolder
+
+
+Witness = Callable[[Applied], Mapping[str, bytes]]
+"""Looks at an unlearning and returns files to lay into the folder, written together with the new state."""
+
+
+def no_witness(applied: Applied) -> Mapping[str, bytes]:
+    """Nobody looks."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -238,7 +279,13 @@ def add_request(
 
 
 def apply_requests(
-    path: Path, *, seed: int = 0, at_least: int = 1, judge: bool = True, progress: Progress = no_progress
+    path: Path,
+    *,
+    seed: int = 0,
+    at_least: int = 1,
+    judge: bool = True,
+    witness: Witness = no_witness,
+    progress: Progress = no_progress,
 ) -> UnlearnReport:
     """Unlearn what the pending requests name, all erasures as one withdrawal and then all unsharings as another.
 
@@ -251,6 +298,8 @@ def apply_requests(
         after learns of the batch, not of one person. Requests that name nothing shared wait too, and do not count.
     judge
         Whether to measure the models before and after; with many users that takes longer than to unlearn.
+    witness
+        Called while the old model is still at hand; if it raises, nothing is applied.
 
     Raises
     ------
@@ -273,11 +322,10 @@ def apply_requests(
         return UnlearnReport(0, 0, 0.0, metrics, metrics, before.trained.memory.nbytes, waiting, at_least)
     if not len(before.clients.interactions - erase):
         raise DataError(f"these erasures leave nobody with an interaction: nothing was applied; delete {path} instead")
-    watch = Stopwatch()
     # Erasures first: nothing is learnt once more from what is about to be erased.
-    erased, erasure_id = _forget(before, "erase", erase, seed, progress)
-    after, unsharing_id = _forget(erased, "unshare", unshare, seed, progress)
-    seconds = watch.seconds
+    erased, erasure_id, erasing = _forget(before, "erase", erase, seed, progress)
+    after, unsharing_id, unsharing = _forget(erased, "unshare", unshare, seed, progress)
+    steps = (*erasing, *unsharing)
     _require_finite(after.trained)
     metrics_before, metrics = (_judged(held, after.test, judge) for held in (before, after))
     withdrawals = {"erase": erasure_id, "unshare": unsharing_id}
@@ -290,7 +338,10 @@ def apply_requests(
         done = request.settled(now, withdrawals[request.kind]) if over else request
         return replace(done, user="") if done.user in names else done
 
-    folders.replace_state(path, before, after.renamed(after.catalog.without_users(gone)), settle)
+    saved = after.renamed(after.catalog.without_users(gone))
+    files = witness(Applied(steps, before.pending, saved))
+    folders.replace_state(path, before, saved, settle, files)
+    seconds = sum(step.seconds for step in steps)
     forgotten, memory = len(erase) + len(unshare), after.trained.memory.nbytes
     return UnlearnReport(len(applied), forgotten, round(seconds, 3), metrics, metrics_before, memory, at_least=at_least)
 
@@ -371,17 +422,21 @@ def _require_finite(trained: Trained) -> None:
 
 def _forget(
     held: TrainedFolder, kind: Kind, forget: Interactions, seed: int, progress: Progress
-) -> tuple[TrainedFolder, str]:
-    """Both halves after one withdrawal, and the withdrawal's id."""
+) -> tuple[TrainedFolder, str, tuple[Step, ...]]:
+    """Both halves after one withdrawal, its id, and what was done: nothing where no model knew of it."""
     learnt = forget & held.clients.interactions  # the rest was held out for testing: no model knows it
     clients, withdrawal = withdraw(held.clients, kind, learnt)
-    trained, test = held.trained, held.test
+    trained, test, engine, watch = held.trained, held.test, LocalEngine(clients), Stopwatch()
     if len(learnt):
-        trained = held.system.unlearn(trained, withdrawal, LocalEngine(clients), seed=seed, progress=progress)
+        trained = held.system.unlearn(trained, withdrawal, engine, seed=seed, progress=progress)
+    seconds = watch.seconds
     if kind == "erase":
         test = test - forget
         test = test.where(~np.isin(test.users, _gone(clients, forget)))
-    return replace(held, trained=trained, clients=clients, test=test), withdrawal.request_id
+    after = replace(held, trained=trained, clients=clients, test=test)
+    sent = int(engine.traffic.up.sum() + engine.traffic.down.sum())
+    steps = (Step(kind, learnt, held, after, seconds, sent),) if len(learnt) else ()
+    return after, withdrawal.request_id, steps
 
 
 def _gone(clients: Clients, erased: Interactions) -> NDArray[np.int64]:

@@ -46,7 +46,7 @@ class FedShareConfig(SystemConfig):
         ),
     ] = "refit"
     unlearn_rounds: Annotated[int, Field(ge=1, description="Unshare: client rounds after E has forgotten.")] = 2
-    unlearn_item_rate: Annotated[float, Field(gt=0, description="Unshare: server's Adam rate for Q.")] = 0.003
+    unlearn_item_rate: Annotated[float, Field(gt=0, description="Unshare: server's Adam rate for Q.")] = 0.01
     erase_rounds: Annotated[
         int,
         Field(ge=1, description="Erase: rounds in which the clients learn anew, at rates that make up for it."),
