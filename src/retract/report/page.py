@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,7 +20,30 @@ import retract
 from retract.report import findings, plots, wording
 from retract.report.facts import Story
 
+if TYPE_CHECKING:
+    from retract.report.comparison import Block, Entry, Spread
+
+    Show = Callable[[Spread], str]
+    Groups = Sequence[tuple[str, Sequence[tuple[str, str, Show]]]]
+
 PACKAGES = ("torch", "numpy", "scipy")
+ABOUT = {
+    "data": "Data",
+    "users": "Users",
+    "items": "Items",
+    "interactions": "Interactions",
+    "split": "Split",
+    "share": "Shared",
+    "kind": "Request",
+    "seeds": "Seeds",
+    "machine": "Machine",
+    "cores": "Cores",
+    "threads": "Threads",
+}
+"""What is told of a comparison, in this order; what else is known of it follows on the page."""
+KEEPS = 0.98
+"""The part of the oracle's Recall@20 that an acceptable method keeps."""
+BATCH = re.compile(r"difference_auc_[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -54,7 +81,19 @@ def describe_versions() -> str:
 
 
 def render(story: Story, setting: Setting) -> str:
-    """The page's HTML."""
+    """The demo's HTML."""
+    return fill(
+        "demo.html.j2",
+        story=story,
+        setting=setting,
+        figures=_figures(story),
+        findings=findings,
+        changed=changed_settings(story),
+    )
+
+
+def fill(name: str, **context: object) -> str:
+    """A template's HTML; text is escaped, and what it asks for must be there."""
     environment = Environment(
         loader=PackageLoader("retract.report"),
         autoescape=True,
@@ -70,14 +109,7 @@ def render(story: Story, setting: Setting) -> str:
         size=wording.size,
         seconds=wording.seconds,
     )
-    template = environment.get_template("demo.html.j2")
-    return template.render(
-        story=story,
-        setting=setting,
-        figures=_figures(story),
-        findings=findings,
-        changed=changed_settings(story),
-    )
+    return environment.get_template(name).render(context)
 
 
 def changed_settings(story: Story) -> Mapping[str, object]:
@@ -85,6 +117,196 @@ def changed_settings(story: Story) -> Mapping[str, object]:
     config = story.about.config
     defaults = type(config)()
     return {name: value for name, value in config if value != getattr(defaults, name)}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns in groups, a row for each entry.
+
+    Parameters
+    ----------
+    caption
+        What it shows.
+    groups
+        Head and columns of each group, a column being its head, its figure's key, and how that is shown.
+    """
+
+    caption: str
+    groups: Groups
+
+    def measured(self, entries: Sequence[Entry]) -> Table:
+        """Without the columns that are empty for all entries."""
+        groups = [
+            (head, [column for column in columns if any(entry.of(column[1]).measured for entry in entries)])
+            for head, columns in self.groups
+        ]
+        return Table(self.caption, [(head, columns) for head, columns in groups if columns])
+
+
+def stored(spread: Spread) -> str:
+    """Bytes; their deviation only where there is one."""
+    if spread.mean == 0:
+        return "nothing"
+    return wording.size(round(spread.mean)) if spread.deviation == 0 else spread.show(_size)
+
+
+def plain(value: object) -> str:
+    """A setting as text."""
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(one) for one in value)
+    return wording.count(value) if isinstance(value, int) else str(value)
+
+
+def render_comparison(
+    blocks: Sequence[Block],
+    about: Mapping[str, Any],
+    headline: str,
+    findings: Sequence[str],
+    standings: Mapping[str, Sequence[Entry]],
+) -> str:
+    """The HTML of `retract compare`: what each forget set says, in words, charts and tables."""
+    told = {key: key.replace("_", " ").capitalize() for key in about if key not in ("command", "skipped")}
+    told = {**ABOUT, **{key: head for key, head in told.items() if key not in ABOUT}}
+    return fill(
+        "comparison.html.j2",
+        headline=headline,
+        standings=standings,
+        about={"command": None, "skipped": [], **about},
+        facts={name: plain(about[key]) for key, name in told.items() if about.get(key) is not None},
+        blocks=[
+            {"block": block, "finding": said, **_charts(block, f"set-{place}")}
+            for place, (block, said) in enumerate(zip(blocks, findings, strict=True))
+        ],
+        tables=_tables(),
+        keeps=KEEPS,
+    )
+
+
+def _charts(block: Block, name: str) -> dict[str, Any]:
+    """The charts of one forget set, as names with SVG; those of which nothing was measured are left out."""
+    return {
+        "planes": _planes(block, name),
+        "seconds": _bars(block, "seconds", "seconds to unlearn (log scale)", f"{name}-seconds"),
+        "bytes": _bars(block, "memory_bytes", "bytes kept to be able to unlearn (log scale)", f"{name}-bytes"),
+        "leaks": _leaks(block, name),
+    }
+
+
+def _planes(block: Block, name: str) -> dict[str, Markup]:
+    marks = {system: _marks(entries) for system, entries in block.systems.items()}
+    drawn = {system: found for system, found in marks.items() if found}
+    bands = {system: block.systems[system][0].band for system in drawn}
+    if not drawn:
+        return {}
+    limits = plots.frame([mark for found in drawn.values() for mark in found], list(bands.values()))
+    return {
+        system: Markup(plots.plane(found, bands[system], limits, f"{name}-plane-{place}"))
+        for place, (system, found) in enumerate(drawn.items())
+    }
+
+
+def _marks(entries: Sequence[Entry]) -> list[plots.Mark]:
+    """The methods of a system in the plane, and where doing nothing lies even if that was not run."""
+    places = [(entry.method, entry.role, entry.of("attack_gap"), entry.of("recall_ratio")) for entry in entries]
+    if all(entry.role != "before" for entry in entries):
+        first = entries[0]
+        places.append(("before", "before", first.of("before_gap"), first.of("before_ratio")))
+    return [
+        plots.Mark(name, role, (x.mean, x.deviation), (y.mean, y.deviation))
+        for name, role, x, y in places
+        if x.measured and y.measured
+    ]
+
+
+def _bars(block: Block, key: str, title: str, name: str) -> Markup | None:
+    """A figure of every method as a bar; beside seconds, the oracle's."""
+    show = stored if key == "memory_bytes" else _show(wording.seconds)
+    costs = []
+    for system, entries in block.systems.items():
+        bars = [(one.method, one.role, one.of(key).mean, show(one.of(key))) for one in entries if one.of(key).measured]
+        oracle = entries[0].of("oracle_seconds").mean
+        reference = (oracle, f"oracle {wording.seconds(oracle)}") if key == "seconds" and oracle > 0 else None
+        costs.append(plots.Cost(system, bars, reference))
+    measured = [cost for cost in costs if cost.bars]
+    return Markup(plots.spending(measured, title, name)) if measured else None
+
+
+def _leaks(block: Block, name: str) -> dict[str, Markup]:
+    """AUC of the difference by batch size, a chart for each system of which it was measured."""
+    keys = {key for entry in block.entries for row in entry.rows for key in row if BATCH.fullmatch(key)}
+    sizes = sorted(int(key.rsplit("_", 1)[1]) for key in keys)
+    columns = [*(f"difference_auc_{number}" for number in sizes), "difference_auc"]
+    lines = {
+        system: [line for one in entries if not math.isnan((line := _line(one, columns)).values[0][0])]
+        for system, entries in block.systems.items()
+    }
+    drawn = {system: found for system, found in lines.items() if sizes and found}
+    if not drawn:
+        return {}
+    limits = plots.leak_limits([line for found in drawn.values() for line in found])
+    places = [*(wording.count(number) for number in sizes), "all"]
+    return {
+        system: Markup(plots.leaking(found, places, limits, f"{name}-leak-{place}"))
+        for place, (system, found) in enumerate(drawn.items())
+    }
+
+
+def _line(entry: Entry, keys: Sequence[str]) -> plots.Line:
+    spreads = [entry.of(key) for key in keys]
+    return plots.Line(entry.method, entry.role, [(spread.mean, spread.deviation) for spread in spreads])
+
+
+def _show(show: Callable[[float], str]) -> Show:
+    """Mean ± deviation of a figure that is shown so."""
+    return lambda spread: spread.show(show)
+
+
+def _models(key: str, show: Show) -> list[tuple[str, str, Show]]:
+    """A column for each model."""
+    return [(model, f"{key}_{model}", show) for model in ("before", "after", "oracle")]
+
+
+def _tables() -> dict[str, Table]:
+    """All tables of a forget set by name."""
+    auc, accuracy, gap = _show(partial(wording.metric, digits=3)), _show(wording.metric), _show(wording.signed)
+    time, ratio = _show(wording.seconds), _show(wording.times)
+    main: Groups = [
+        ("Attack AUC", [*_models("attack_auc", auc), ("after − oracle", "attack_gap", gap)]),
+        ("KS distance to the oracle", [("before", "ks_before", auc), ("after", "ks_after", auc)]),
+        ("Recall@20", _models("recall@20", accuracy)),
+        ("NDCG@20", _models("ndcg@20", accuracy)),
+        ("Time", [("unlearning", "seconds", time), ("retraining", "oracle_seconds", time)]),
+        ("Speed-up", [("retraining / unlearning", "speedup", ratio)]),
+        ("Storage", [("bytes kept", "memory_bytes", stored)]),
+    ]
+    more: Groups = [
+        ("AUC of the score alone", _models("score_auc", auc)),
+        ("AUC of the rank alone", _models("rank_auc", auc)),
+        ("Mean rank of the forgotten", _models("rank_mean", auc)),
+        ("MI-BF", _models("mi_bf", auc)),
+        ("MI-NG", _models("mi_ng", auc)),
+        ("Rounds to relearn", _models("relearn_rounds", _show(wording.significant))),
+        ("Parameters", [("distance to the oracle", "parameter_distance", _show(wording.significant))]),
+        ("Leakage", [("AUC of the difference", "difference_auc", auc)]),
+        ("Withdrawers’ Recall@20", _models("withdrawers_recall@20", accuracy)),
+        ("Withdrawers’ NDCG@20", _models("withdrawers_ndcg@20", accuracy)),
+        ("Others’ Recall@20", _models("others_recall@20", accuracy)),
+        ("Others’ NDCG@20", _models("others_ndcg@20", accuracy)),
+        ("Sent", [("unlearning", "bytes_sent", stored), ("retraining", "oracle_bytes_sent", stored)]),
+    ]
+    fair: Groups = [
+        ("Sharers over others", _models("sharers_gap", gap)),
+        ("More active half over less active", _models("active_gap", gap)),
+    ]
+    return {
+        "main": Table("Main figures, mean ± standard deviation over the seeds", main),
+        "more": Table("All other figures, mean ± standard deviation over the seeds", more),
+        "fair": Table("Gaps in NDCG@20, mean ± standard deviation over the seeds", fair),
+    }
+
+
+def _size(number: float) -> str:
+    return "–" if math.isnan(number) else wording.size(round(number))
 
 
 def _figures(story: Story) -> dict[str, Markup]:

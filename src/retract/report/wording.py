@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
+LATEX = {
+    **{letter: rf"\{letter}" for letter in "&%$#_{}"},
+    **{letter: f"{{{letter}}}" for letter in "[]*"},  # after a line's end these would be its arguments
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", '"': "''", "\u202f": r"\,", "\u00a0": "~"},
+    **{"±": r"$\pm$", "×": r"$\times$", "→": r"$\to$", "\u2212": "$-$", "µ": r"$\mu$", "–": "--", "’": "'"},
+}
+"""What LaTeX would not show as it is."""
 
 
 def percent(part: float, digits: int = 0) -> str:
@@ -12,9 +22,9 @@ def percent(part: float, digits: int = 0) -> str:
     return "–" if math.isnan(part) else f"{100 * part:.{digits}f}\u202f%"
 
 
-def metric(value: float) -> str:
-    """Four decimals, or a dash where nothing was measured."""
-    return "–" if math.isnan(value) else f"{value:.4f}"
+def metric(value: float, digits: int = 4) -> str:
+    """Four decimals unless told, or a dash where nothing was measured."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def count(number: int) -> str:
@@ -22,8 +32,26 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def signed(value: float) -> str:
+    """Three decimals and always a sign, for differences."""
+    return "–" if math.isnan(value) else f"{value:+.3f}".replace("-", "\u2212")
+
+
+def times(ratio: float) -> str:
+    """So many times as fast."""
+    return "–" if math.isnan(ratio) else f"{significant(ratio)}×"
+
+
+def plus_minus(mean: float, deviation: float, show: Callable[[float], str]) -> str:
+    """Mean ± standard deviation; the mean alone where the deviation is not known."""
+    alone = math.isnan(deviation)  # a deviation has no sign, even where the mean shows one
+    return show(mean) if alone else f"{show(mean)}\u202f±\u202f{show(deviation).removeprefix('+')}"
+
+
 def significant(value: float, digits: int = 3) -> str:
     """Rounded to so many figures, never in powers of ten."""
+    if math.isnan(value):
+        return "–"
     if value == 0:
         return "0"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
@@ -38,4 +66,10 @@ def size(number: int) -> str:
 
 def seconds(number: float) -> str:
     """A time span."""
-    return f"{significant(number)}\u202fs"
+    return f"{significant(1000 * number)}\u202fms" if 0 < number < 0.1 else f"{significant(number)}\u202fs"
+
+
+def latex(text: str) -> str:
+    """Text as LaTeX shows it, on one line, whatever it holds."""
+    line = re.sub(r"[\t\n\r\f\v ]+", " ", text)
+    return "".join(LATEX.get(letter, letter if letter.isprintable() else "") for letter in line)
