@@ -221,6 +221,8 @@ def _measure(plan: Plan, cell: Cell, methods: Sequence[str], out: Path) -> int:
     """Append the rows of a cell to its file, one by one."""
     path = _part(cell, out)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        path.write_bytes(path.read_bytes() + b"\n")  # what a killed process left must not swallow the next row
     for row in cell.run(load(plan.data, columns=plan.columns), methods):
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")

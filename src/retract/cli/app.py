@@ -225,7 +225,7 @@ def unlearn(
     from retract.systems import lifecycle
 
     with telling_what_is_left(folder, MANIFEST), progress_bars() as progress:
-        witness = _auditing(folder, key, oracle, oracle_folder, progress) if audit else None
+        witness, made = _auditing(folder, key, oracle, oracle_folder, progress) if audit else (None, None)
         report = lifecycle.apply_requests(
             folder,
             seed=seed,
@@ -234,6 +234,8 @@ def unlearn(
             witness=witness or lifecycle.no_witness,
             progress=progress,
         )
+    if made is not None:
+        note(made)
     fields = {**asdict(report), **(witness.fields if witness else {})}
     if report.waiting:
         text = f"{report.waiting} user(s) wait until {report.at_least} withdraw something shared: nothing was changed."
@@ -332,16 +334,21 @@ def _request(
     emit(fields, as_json, text, f"Next: retract unlearn {folder}")
 
 
-def _auditing(folder: Path, key: Path | None, oracle: bool, oracle_folder: Path | None, progress: Report) -> Auditing:
-    """The witness of an audited unlearning; its key is read or made first, so that a bad one costs no work."""
+def _auditing(
+    folder: Path, key: Path | None, oracle: bool, oracle_folder: Path | None, progress: Report
+) -> tuple[Auditing, str | None]:
+    """The witness of an audited unlearning, and a line on its key where that was made.
+
+    The key comes first: a bad one must cost no work.
+    """
     from retract.audit.keys import default_key_path, fingerprint, key_or_new
     from retract.audit.witness import Auditing
 
     place = default_key_path() if key is None else key
     signing, made = key_or_new(place)
-    if made:
-        note(f"made a key to sign certificates with: {place}, fingerprint {fingerprint(signing.public_key())}")
-    return Auditing(folder, signing, oracle=oracle, oracle_folder=oracle_folder, progress=progress)
+    text = f"made a key to sign certificates with: {place}, fingerprint {fingerprint(signing.public_key())}"
+    witness = Auditing(folder, signing, oracle=oracle, oracle_folder=oracle_folder, progress=progress)
+    return witness, text if made else None
 
 
 def names_of(given: list[str]) -> list[str]:
