@@ -75,15 +75,15 @@ class Spread:
         deviation = float(found.std(ddof=1)) if len(found) > 1 else math.nan
         return cls(mean, deviation, len(found), len(every))
 
-    def show(self, show: Callable[[float], str]) -> str:
+    def show(self, show: Callable[[float], str], relative: bool = False) -> str:
         """Mean ± deviation, and of how many seeds where some have none."""
-        text = plus_minus(self.mean, self.deviation, show)
+        text = plus_minus(self.mean, self.deviation, show, relative)
         return text if self.measured in (0, self.runs) else f"{text} ({self.measured} of {self.runs})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
-    """A method of a system on one forget set, a row per seed."""
+    """A method of a system on one forget set, a row per seed; itself and no other, so that it can be looked up."""
 
     system: str
     method: str
@@ -278,8 +278,7 @@ def _latex_cells(entry: Entry) -> list[str]:
         after if math.isnan(before) else f"{AUC(before)} → {after}",
         *(entry.of(key).show(AUC) for key in ("attack_distance", "ks_after")),
         *(entry.of(key).show(metric) for key in ("recall@20_after", "ndcg@20_after")),
-        entry.of("seconds").show(seconds),
-        entry.of("speedup").show(times),
+        *(entry.of(key).show(show, relative=True) for key, show in (("seconds", seconds), ("speedup", times))),
         stored(entry.of("memory_bytes")),
     ]
 
@@ -299,11 +298,11 @@ def _caption(about: Row) -> str:
         f"{name.lower()}: {plain(value)}" for key, name in ABOUT.items() if (value := about.get(key)) is not None
     )
     return (
-        f"Unlearning compared with retraining ({facts}). Mean ± standard deviation over the seeds. Attack AUC: "
-        "membership inference on what was to be forgotten, before → after unlearning; the target is the oracle’s, not "
-        "0.5. KS: Kolmogorov–Smirnov distance of the forgotten’s ranks to those under the oracle. (a): acceptable, "
-        "that is like the oracle within half its 95 % interval, with at least "
-        f"{percent(KEEPS)} of its Recall@20, and no slower."
+        f"Unlearning compared with retraining ({facts}). Mean ± standard deviation over the seeds, that of time, "
+        "speed-up and bytes kept as a part of the mean. Attack AUC: membership inference on what was to be forgotten, "
+        "before → after unlearning; the target is the oracle’s, not 0.5. KS: Kolmogorov–Smirnov distance of the "
+        "forgotten’s ranks to those under the oracle. (a): acceptable, that is like the oracle within half its 95 % "
+        f"interval, with at least {percent(KEEPS)} of its Recall@20, and no slower."
     )
 
 
@@ -315,7 +314,7 @@ def headline(blocks: Sequence[Block]) -> str:
     name, entries = next(iter(found.items()))
     accepted = [entry for entry in entries if entry.accepted]
     if accepted:
-        return f"{name} comes closest to retraining: acceptable {_where(accepted, blocks)}, {_speed(accepted)}"
+        return f"{name} comes closest to retraining: acceptable {_where(accepted, blocks)}, {_speed(accepted)} as fast"
     if all(entry.forgetting in ("undecided", "not measured") for own in found.values() for entry in own):
         return "No verdict: the attack cannot tell doing nothing from retraining here"
     worst = max(entries, key=lambda entry: _last(entry.mean("attack_distance")))
@@ -334,34 +333,29 @@ def standings(blocks: Sequence[Block]) -> dict[str, list[Entry]]:
     return dict(sorted(entries.items(), key=lambda named: standing(named[1])))
 
 
-def finding(block: Block) -> str:
-    """What one forget set says, in sentences."""
-    said = []
+def finding(block: Block) -> list[str]:
+    """What one forget set says, in sentences; the most important first."""
     accepted = [entry for entry in block.candidates if entry.accepted]
+    said = []
     if accepted:
-        said.append(f"{_account(accepted[0])} It is the closest to its oracle.")
-        fastest = next(entry for entry in accepted if "fastest acceptable" in block.marks(entry))
-        if fastest is not accepted[0]:
-            said.append(f"The fastest acceptable method is another one. {_account(fastest)}")
+        said.append(f"Closest to its oracle is {_account(accepted[0])}.")
+        said += [f"Also acceptable: {'; '.join(_account(entry) for entry in accepted[1:])}."] if accepted[1:] else []
     elif block.candidates:
         nearest = block.candidates[0]
-        said.append(f"No method is acceptable here. Nearest by the attack is {nearest.name}: {nearest.verdict}.")
-        said.append(_account(nearest))
+        said.append(f"No method is acceptable here. Nearest is {_account(nearest)}: {nearest.verdict}.")
     if block.blind:
         said.append(
             f"For {' and '.join(block.blind)} the attack cannot tell even the model before from the oracle, so it "
             "cannot show that a method forgot either."
         )
-    return " ".join(said)
+    return said
 
 
 def _account(entry: Entry) -> str:
-    """Distance, accuracy and cost of one method in a sentence."""
-    return (
-        f"{entry.name} stands {signed(entry.mean('attack_gap'))} of attack AUC from the oracle, keeps "
-        f"{percent(entry.mean('recall_ratio'), 1)} of its Recall@20 and takes {seconds(entry.mean('seconds'))}, "
-        f"{_speed([entry])}."
-    )
+    """Distance, accuracy and cost of one method."""
+    gap = "the oracle’s own parameters" if entry.same else f"attack AUC {signed(entry.mean('attack_gap'))} off"
+    kept, spent = percent(entry.mean("recall_ratio"), 1), seconds(entry.mean("seconds"))
+    return f"{entry.name}, with {gap} and {kept} of the oracle’s Recall@20, in {spent}, {_speed([entry])} as fast"
 
 
 def _where(accepted: Sequence[Entry], blocks: Sequence[Block]) -> str:
@@ -374,9 +368,9 @@ def _where(accepted: Sequence[Entry], blocks: Sequence[Block]) -> str:
 def _speed(entries: Sequence[Entry]) -> str:
     ratios = [ratio for entry in entries if not math.isnan(ratio := entry.mean("speedup"))]
     if not ratios:
-        return "against an unknown time of retraining"
+        return "an unknown number of times"
     ends = dict.fromkeys(significant(ratio, 2) for ratio in (min(ratios), max(ratios)))
-    return f"{' to '.join(ends)} times as fast as retraining"
+    return f"{' to '.join(ends)} times"
 
 
 def _closeness(entry: Entry) -> tuple[float, ...]:

@@ -144,10 +144,8 @@ class Table:
 
 
 def stored(spread: Spread) -> str:
-    """Bytes; their deviation only where there is one."""
-    if spread.mean == 0:
-        return "nothing"
-    return wording.size(round(spread.mean)) if spread.deviation == 0 else spread.show(_size)
+    """Bytes, and their deviation as a part of them."""
+    return spread.show(_size, relative=True)
 
 
 def plain(value: object) -> str:
@@ -161,7 +159,7 @@ def render_comparison(
     blocks: Sequence[Block],
     about: Mapping[str, Any],
     headline: str,
-    findings: Sequence[str],
+    findings: Sequence[Sequence[str]],
     standings: Mapping[str, Sequence[Entry]],
 ) -> str:
     """The HTML of `retract compare`: what each forget set says, in words, charts and tables."""
@@ -220,10 +218,12 @@ def _marks(entries: Sequence[Entry]) -> list[plots.Mark]:
 
 def _bars(block: Block, key: str, title: str, name: str) -> Markup | None:
     """A figure of every method as a bar; beside seconds, the oracle's."""
-    show = stored if key == "memory_bytes" else _show(wording.seconds)
+    show = _size if key == "memory_bytes" else wording.seconds
     costs = []
     for system, entries in block.systems.items():
-        bars = [(one.method, one.role, one.of(key).mean, show(one.of(key))) for one in entries if one.of(key).measured]
+        bars = [
+            (one.method, one.role, one.of(key).mean, show(one.of(key).mean)) for one in entries if one.of(key).measured
+        ]
         oracle = entries[0].of("oracle_seconds").mean
         reference = (oracle, f"oracle {wording.seconds(oracle)}") if key == "seconds" and oracle > 0 else None
         costs.append(plots.Cost(system, bars, reference))
@@ -256,9 +256,9 @@ def _line(entry: Entry, keys: Sequence[str]) -> plots.Line:
     return plots.Line(entry.method, entry.role, [(spread.mean, spread.deviation) for spread in spreads])
 
 
-def _show(show: Callable[[float], str]) -> Show:
+def _show(show: Callable[[float], str], relative: bool = False) -> Show:
     """Mean ± deviation of a figure that is shown so."""
-    return lambda spread: spread.show(show)
+    return lambda spread: spread.show(show, relative)
 
 
 def _models(key: str, show: Show) -> list[tuple[str, str, Show]]:
@@ -269,7 +269,7 @@ def _models(key: str, show: Show) -> list[tuple[str, str, Show]]:
 def _tables() -> dict[str, Table]:
     """All tables of a forget set by name."""
     auc, accuracy, gap = _show(partial(wording.metric, digits=3)), _show(wording.metric), _show(wording.signed)
-    time, ratio = _show(wording.seconds), _show(wording.times)
+    time, ratio = _show(wording.seconds, relative=True), _show(wording.times, relative=True)
     main: Groups = [
         ("Attack AUC", [*_models("attack_auc", auc), ("after − oracle", "attack_gap", gap)]),
         ("KS distance to the oracle", [("before", "ks_before", auc), ("after", "ks_after", auc)]),
@@ -285,8 +285,8 @@ def _tables() -> dict[str, Table]:
         ("Mean rank of the forgotten", _models("rank_mean", auc)),
         ("MI-BF", _models("mi_bf", auc)),
         ("MI-NG", _models("mi_ng", auc)),
-        ("Rounds to relearn", _models("relearn_rounds", _show(wording.significant))),
-        ("Parameters", [("distance to the oracle", "parameter_distance", _show(wording.significant))]),
+        ("Rounds to relearn", _models("relearn_rounds", _show(partial(wording.metric, digits=1)))),
+        ("Parameters", [("distance to the oracle", "parameter_distance", accuracy)]),
         ("Leakage", [("AUC of the difference", "difference_auc", auc)]),
         ("Withdrawers’ Recall@20", _models("withdrawers_recall@20", accuracy)),
         ("Withdrawers’ NDCG@20", _models("withdrawers_ndcg@20", accuracy)),
@@ -299,14 +299,20 @@ def _tables() -> dict[str, Table]:
         ("More active half over less active", _models("active_gap", gap)),
     ]
     return {
-        "main": Table("Main figures, mean ± standard deviation over the seeds", main),
-        "more": Table("All other figures, mean ± standard deviation over the seeds", more),
+        "main": Table(
+            "Main figures, mean ± standard deviation over the seeds, of time and bytes as a part of the mean", main
+        ),
+        "more": Table(
+            "All other figures, mean ± standard deviation over the seeds, of bytes as a part of the mean", more
+        ),
         "fair": Table("Gaps in NDCG@20, mean ± standard deviation over the seeds", fair),
     }
 
 
 def _size(number: float) -> str:
-    return "–" if math.isnan(number) else wording.size(round(number))
+    if math.isnan(number):
+        return "–"
+    return wording.size(round(number)) if number else "nothing"
 
 
 def _figures(story: Story) -> dict[str, Markup]:

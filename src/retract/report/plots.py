@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, pairwise
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -53,6 +53,10 @@ ANGLES = np.pi * np.array(
 )
 LONGEST = 22
 """Letters of a name in a chart."""
+LEAST_BAR = 1e-4
+"""Where bars end that would be shorter."""
+STEPS = [1, 2, 5, 10]
+"""Of ticks, so that 0 and 1 are among them."""
 TOP = 1e-4
 """Where the log scale of ranks begins; what stands higher is drawn there."""
 SETTINGS: dict[RcKeyType, Any] = {
@@ -238,11 +242,12 @@ def plane(marks: Sequence[Mark], band: tuple[float, float], limits: Frame, name:
         axes.plot(0, 1, marker="D", markersize=9, color=INK["oracle"], fillstyle="none", markeredgewidth=1.6)
         for mark in marks:
             _draw(axes, mark)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         axes.set_xlabel("over-forgot  ←  attack AUC − oracle’s  →  still there")
         axes.set_title("Recall@20 as a part of the oracle’s")
-        _label(figure, axes, [*marks, Mark("oracle", "oracle", (0.0, math.nan), (1.0, math.nan))])
+        cross = [[(edge, 1.0) for edge in limits.x], [(0.0, edge) for edge in limits.y]]
+        _label(figure, axes, [*marks, Mark("oracle", "oracle", (0.0, math.nan), (1.0, math.nan))], cross)
         return _svg(figure, name)
 
 
@@ -263,6 +268,7 @@ def spending(costs: Sequence[Cost], title: str, name: str) -> str:
         figure = _figure(380, 50 + 20 * len(rows))
         axes = figure.subplots()
         _bars(axes, title, rows, labels, [value for value, *_ in lines])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
         _cross(axes, lines)
         for tick, (_, value, _), label in zip(axes.get_yticklabels(), rows, labels, strict=True):
             if math.isnan(value) and not label:
@@ -295,10 +301,11 @@ def leaking(lines: Sequence[Line], places: Sequence[str], limits: tuple[float, f
             )
         axes.xaxis.set_major_locator(FixedLocator(steps.tolist()))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda _, place: places[place or 0]))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         axes.set_xlabel("users whose withdrawals are applied together")
         axes.set_title("AUC of telling what was withdrawn")
-        _label(figure, axes, [_end(line) for line in lines])
+        paths = [[(step, value) for step, (value, _) in zip(steps, line.values, strict=True)] for line in lines]
+        _label(figure, axes, [_end(line) for line in lines], [*paths, [(steps[0], 0.5), (axes.get_xlim()[1], 0.5)]])
         return _svg(figure, name)
 
 
@@ -353,9 +360,9 @@ def _bars(
 
     What is 0 or NaN has no bar. The scale also holds the values in `others`.
     """
-    shown = [max(value, 1e-3) for value in (*(value for _, value, _ in rows), *others) if value > 0] or [1.0]
+    shown = [max(value, LEAST_BAR) for value in (*(value for _, value, _ in rows), *others) if value > 0] or [1.0]
     low, high = np.floor(np.log10(min(shown))) - 0.6, np.log10(max(shown))
-    ends = [max(value, 1e-3) if value > 0 else 10**low for _, value, _ in rows]
+    ends = [max(value, LEAST_BAR) if value > 0 else 10**low for _, value, _ in rows]
     axes.set_xscale("log")
     axes.barh(range(len(rows)), ends, height=0.62, color=[INK[colour] for _, _, colour in rows])
     for place, (value, label) in enumerate(zip(ends, labels, strict=True)):
@@ -374,12 +381,16 @@ def _bars(
     axes.set_title(title)
 
 
-def _label(figure: Figure, axes: Axes, marks: Sequence[Mark]) -> None:
-    """Name every mark beside it, inside the axes, where the name covers least; a line leads to a name further off."""
+def _label(figure: Figure, axes: Axes, marks: Sequence[Mark], paths: Sequence[Sequence[tuple[float, float]]]) -> None:
+    """Name every mark near it, inside the axes, where the name covers least of the others and of the paths.
+
+    A line leads to a name further off.
+    """
     figure.draw_without_rendering()  # the layout must stand before anything is measured
     edges = axes.get_window_extent()
     points = [axes.transData.transform((mark.x[0], mark.y[0])) for mark in marks]
-    taken = [_box(point, 14, 14) for point in points] + [arm for mark in marks for arm in _arms(axes, mark)]
+    drawn = [*paths, *(arm for mark in marks for arm in _arms(mark))]
+    taken = [_box(point, 14, 14) for point in points] + [box for path in drawn for box in _along(axes, path)]
     for mark, point in zip(marks, points, strict=True):
         size = _measure(axes, mark.name)
         centre, reach = _free_place(point, size, edges, np.array(taken))
@@ -428,12 +439,20 @@ def _measure(axes: Axes, name: str) -> tuple[float, float]:
     return size.width + 6, size.height + 2
 
 
-def _arms(axes: Axes, mark: Mark) -> list[Point]:
-    """Boxes along the error bars."""
+def _arms(mark: Mark) -> list[list[tuple[float, float]]]:
+    """The error bars."""
     (x, dx), (y, dy) = mark.x, mark.y
-    dx, dy = np.nan_to_num([dx, dy])
-    ends = axes.transData.transform([(x - dx, y), (x + dx, y), (x, y - dy), (x, y + dy)])
-    return [_box(at, 4, 4) for one, two in (ends[:2], ends[2:]) for at in np.linspace(one, two, 15)]
+    return [
+        *([[(x - dx, y), (x + dx, y)]] if dx > 0 else []),
+        *([[(x, y - dy), (x, y + dy)]] if dy > 0 else []),
+    ]
+
+
+def _along(axes: Axes, path: Sequence[tuple[float, float]]) -> list[Point]:
+    """Small boxes along a path."""
+    corners = axes.transData.transform([corner for corner in path if not math.isnan(corner[1])])
+    steps = [np.linspace(one, two, 60) for one, two in pairwise(corners)]
+    return [_box(at, 3, 3) for step in steps for at in step]
 
 
 def _box(centre: Point, width: float, height: float) -> Point:

@@ -42,10 +42,13 @@ def times(ratio: float) -> str:
     return "–" if math.isnan(ratio) else f"{significant(ratio)}×"
 
 
-def plus_minus(mean: float, deviation: float, show: Callable[[float], str]) -> str:
-    """Mean ± standard deviation; the mean alone where the deviation is not known."""
-    alone = math.isnan(deviation)  # a deviation has no sign, even where the mean shows one
-    return show(mean) if alone else f"{show(mean)}\u202f±\u202f{show(deviation).removeprefix('+')}"
+def plus_minus(mean: float, deviation: float, show: Callable[[float], str], relative: bool = False) -> str:
+    """Mean ± standard deviation, that as a part of the mean where `relative`; the mean alone where there is none."""
+    if math.isnan(deviation) or (relative and deviation * mean == 0):
+        return show(mean)
+    # A deviation has no sign, even where the mean shows one.
+    spread = percent(deviation / mean) if relative else show(deviation).removeprefix("+")
+    return f"{show(mean)}\u202f±\u202f{spread}"
 
 
 def significant(value: float, digits: int = 3) -> str:
