@@ -184,8 +184,8 @@ def _charts(block: Block, name: str) -> dict[str, Any]:
     """The charts of one forget set, as names with SVG; those of which nothing was measured are left out."""
     return {
         "planes": _planes(block, name),
-        "seconds": _bars(block, "seconds", "seconds to unlearn (log scale)", f"{name}-seconds"),
-        "bytes": _bars(block, "memory_bytes", "bytes kept to be able to unlearn (log scale)", f"{name}-bytes"),
+        "seconds": _bars(block, "seconds", "seconds (log scale)", f"{name}-seconds"),
+        "bytes": _bars(block, "memory_bytes", "bytes kept (log scale)", f"{name}-bytes"),
         "leaks": _leaks(block, name),
     }
 
@@ -283,6 +283,7 @@ def _tables() -> dict[str, Table]:
         ("AUC of the score alone", _models("score_auc", auc)),
         ("AUC of the rank alone", _models("rank_auc", auc)),
         ("Mean rank of the forgotten", _models("rank_mean", auc)),
+        ("KS in the recommendations", [(one, f"ks_recommendations_{one}", auc) for one in ("before", "after")]),
         ("MI-BF", _models("mi_bf", auc)),
         ("MI-NG", _models("mi_ng", auc)),
         ("Rounds to relearn", _models("relearn_rounds", _show(partial(wording.metric, digits=1)))),
