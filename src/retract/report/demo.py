@@ -19,7 +19,15 @@ from retract.systems.fedshare import FedShareConfig
 from retract.systems.storage import write_atomically
 
 PAGE, FIGURES = "index.html", "figures.json"
-SMALL = FedShareConfig(regularisation=0.4, server_regularisation=0.3, contrast=0.03, unlearn_rate=0.005)
+SMALL = FedShareConfig(
+    regularisation=0.4,
+    server_regularisation=0.3,
+    layers=3,
+    spectral_scale=0.02,
+    server_steps=100,
+    server_rate=0.02,
+    server_part=1.0,
+)
 """Settings for data as small as MovieLens-small; chosen on a tenth of its train part, held out for that."""
 
 

@@ -1,0 +1,94 @@
+"""Did it forget? The tables of the README: systems and methods through the same withdrawals, three seeds.
+
+    OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.audit
+
+Rows are kept in --work as they are measured, so an interrupted run goes on; all of them end up in --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retract.audit.compare import Plan, compare
+
+SMALL = ("own", "naive", "finetune", "ascent", "scif", "fru")
+LARGE = ("own", "naive")
+COLUMNS = {
+    "attack AUC before": "attack_auc_before",
+    "after": "attack_auc_after",
+    "oracle": "attack_auc_oracle",
+    "KS": "ks_after",
+    "Recall@20": "recall@20_after",
+    "oracle's": "recall@20_oracle",
+    "seconds": "seconds",
+    "oracle's ": "oracle_seconds",
+    "kept": "memory_bytes",
+}
+
+
+def plans(folder: Path, seeds: Sequence[int]) -> Iterator[tuple[str, Plan]]:
+    """What is compared, by a name for its rows."""
+    for name, kind, systems, methods, forget, which in (
+        ("ml-1m", "unshare", ("fedshare", "exact"), LARGE, ("users:0.1",), tuple(seeds)),
+        ("ml-1m", "unshare", ("fedshare",), ("fru",), ("users:0.1",), tuple(seeds)[:1]),
+        ("ml-100k", "unshare", ("fedshare", "exact"), SMALL, ("users:0.1", "canary:2000"), tuple(seeds)),
+        ("ml-100k", "erase", ("fedshare", "exact"), LARGE, ("canary:2000",), tuple(seeds)),
+        ("ml-100k", "unshare", ("lightgcn", "receraser"), LARGE, ("users:0.1",), tuple(seeds)),
+    ):
+        data = str(folder / f"{name}.parquet")
+        yield f"{name}-{kind}", Plan(data, systems, methods, forget, which, kind=kind)  # type: ignore[arg-type]
+    leak = Plan(
+        str(folder / "ml-100k.parquet"), ("exact",), ("own",), ("users:0.3",), tuple(seeds), batches=(1, 10, 100)
+    )
+    yield "ml-100k-difference", leak
+
+
+def main() -> None:
+    """Run what is missing, write all rows, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--jobs", type=int, default=None)
+    parser.add_argument("--work", type=Path, default=Path(".bench/audit"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/audit.jsonl"))
+    options = parser.parse_args()
+    folder = Path(os.environ.get("RETRACT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    rows: list[dict[str, Any]] = []
+    for name, plan in plans(folder, [int(part) for part in options.seeds.split(",")]):
+        rows += compare(plan, options.work / name, jobs=options.jobs, progress=_say(name))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summarise(rows)
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> None:
+    """Print mean ± deviation over the seeds as Markdown tables, one for each data set, request and forget set."""
+    for case in dict.fromkeys((row["data"], row["kind"], row["forget"]) for row in rows):
+        print(f"\n{' · '.join(case)}\n\n| system, method | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
+        same = [row for row in rows if (row["data"], row["kind"], row["forget"]) == case]
+        for who in dict.fromkeys((row["system"], row["method"]) for row in same):
+            of = [row for row in same if (row["system"], row["method"]) == who]
+            print(f"| {', '.join(who)} ({len(of)}) | {' | '.join(_spread(of, key) for key in COLUMNS.values())} |")
+        for size in (1, 10, 100):
+            if f"difference_auc_{size}" in same[0]:
+                print(f"\ndifference of versions, batches of {size}: {_spread(same, f'difference_auc_{size}')}")
+
+
+def _spread(rows: Sequence[dict[str, Any]], key: str) -> str:
+    values = np.array([row[key] for row in rows], dtype=float)
+    spread = f" ± {values.std(ddof=1):.2g}" if len(values) > 1 and values.std() else ""
+    return f"{values.mean():.4g}{spread}"
+
+
+def _say(name: str) -> Any:
+    return lambda stage, done, total: print(f"{name}: {done} of {total} {stage}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
