@@ -7,8 +7,10 @@ import re
 import polars as pl
 import pytest
 
-from retract.report import plots, wording
-from retract.report.comparison import finding, headline, read_blocks, to_csv, to_latex, write_comparison
+from retract.report import wording
+from retract.report.comparison import finding, headline, to_csv, to_latex, write_comparison
+from retract.report.entries import read_blocks
+from retract.report.plots_comparison import Mark, frame, plane
 
 HOSTILE = r'<b>&$x_1^2$ 50% {#~\ "[*]'
 ABOUT = {
@@ -231,8 +233,8 @@ def test_what_some_seeds_lack_is_told():
 
 def test_labels_overlap_neither_each_other_nor_the_edge():
     names = ("own", "retrain", "naive", "finetune", "ascent", "fru", "scif", "a name of a method that is too long")
-    marks = [plots.Mark(name, "after", (0.001 * n, 0.01), (1 + 0.001 * n, 0.01)) for n, name in enumerate(names)]
-    svg = plots.plane(marks, (-0.02, 0.02), plots.frame(marks, [(-0.02, 0.02)]), "plane")
+    marks = [Mark(name, "after", (0.001 * n, 0.01), (1 + 0.001 * n, 0.01)) for n, name in enumerate(names)]
+    svg = plane(marks, (-0.02, 0.02), frame(marks, [(-0.02, 0.02)]), "plane")
     places = re.findall(r'<text style="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>([a-z …]+)</text>', svg)
     found = [
         (float(x), float(y), 5.5 * len(name) / 2) for x, y, name in places if name.startswith((*names[:-1], "a name"))

@@ -11,20 +11,18 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import retract
-from retract.report import findings, plots, wording
+from retract.report import findings, plots, plots_comparison, wording
+from retract.report.entries import KEEPS, Block, Entry, Spread
 from retract.report.facts import Story
 
-if TYPE_CHECKING:
-    from retract.report.comparison import Block, Entry, Spread
-
-    Show = Callable[[Spread], str]
-    Groups = Sequence[tuple[str, Sequence[tuple[str, str, Show]]]]
+Show = Callable[[Spread], str]
+Groups = Sequence[tuple[str, Sequence[tuple[str, str, Show]]]]
 
 PACKAGES = ("torch", "numpy", "scipy")
 ABOUT = {
@@ -41,8 +39,6 @@ ABOUT = {
     "threads": "Threads",
 }
 """What is told of a comparison, in this order; what else is known of it follows on the page."""
-KEEPS = 0.98
-"""The part of the oracle's Recall@20 that an acceptable method keeps."""
 BATCH = re.compile(r"difference_auc_[0-9]+")
 
 
@@ -196,21 +192,21 @@ def _planes(block: Block, name: str) -> dict[str, Markup]:
     bands = {system: block.systems[system][0].band for system in drawn}
     if not drawn:
         return {}
-    limits = plots.frame([mark for found in drawn.values() for mark in found], list(bands.values()))
+    limits = plots_comparison.frame([mark for found in drawn.values() for mark in found], list(bands.values()))
     return {
-        system: Markup(plots.plane(found, bands[system], limits, f"{name}-plane-{place}"))
+        system: Markup(plots_comparison.plane(found, bands[system], limits, f"{name}-plane-{place}"))
         for place, (system, found) in enumerate(drawn.items())
     }
 
 
-def _marks(entries: Sequence[Entry]) -> list[plots.Mark]:
+def _marks(entries: Sequence[Entry]) -> list[plots_comparison.Mark]:
     """The methods of a system in the plane, and where doing nothing lies even if that was not run."""
     places = [(entry.method, entry.role, entry.of("attack_gap"), entry.of("recall_ratio")) for entry in entries]
     if all(entry.role != "before" for entry in entries):
         first = entries[0]
         places.append(("before", "before", first.of("before_gap"), first.of("before_ratio")))
     return [
-        plots.Mark(name, role, (x.mean, x.deviation), (y.mean, y.deviation))
+        plots_comparison.Mark(name, role, (x.mean, x.deviation), (y.mean, y.deviation))
         for name, role, x, y in places
         if x.measured and y.measured
     ]
@@ -226,9 +222,9 @@ def _bars(block: Block, key: str, title: str, name: str) -> Markup | None:
         ]
         oracle = entries[0].of("oracle_seconds").mean
         reference = (oracle, f"oracle {wording.seconds(oracle)}") if key == "seconds" and oracle > 0 else None
-        costs.append(plots.Cost(system, bars, reference))
+        costs.append(plots_comparison.Cost(system, bars, reference))
     measured = [cost for cost in costs if cost.bars]
-    return Markup(plots.spending(measured, title, name)) if measured else None
+    return Markup(plots_comparison.spending(measured, title, name)) if measured else None
 
 
 def _leaks(block: Block, name: str) -> dict[str, Markup]:
@@ -243,17 +239,17 @@ def _leaks(block: Block, name: str) -> dict[str, Markup]:
     drawn = {system: found for system, found in lines.items() if sizes and found}
     if not drawn:
         return {}
-    limits = plots.leak_limits([line for found in drawn.values() for line in found])
+    limits = plots_comparison.leak_limits([line for found in drawn.values() for line in found])
     places = [*(wording.count(number) for number in sizes), "all"]
     return {
-        system: Markup(plots.leaking(found, places, limits, f"{name}-leak-{place}"))
+        system: Markup(plots_comparison.leaking(found, places, limits, f"{name}-leak-{place}"))
         for place, (system, found) in enumerate(drawn.items())
     }
 
 
-def _line(entry: Entry, keys: Sequence[str]) -> plots.Line:
+def _line(entry: Entry, keys: Sequence[str]) -> plots_comparison.Line:
     spreads = [entry.of(key) for key in keys]
-    return plots.Line(entry.method, entry.role, [(spread.mean, spread.deviation) for spread in spreads])
+    return plots_comparison.Line(entry.method, entry.role, [(spread.mean, spread.deviation) for spread in spreads])
 
 
 def _show(show: Callable[[float], str], relative: bool = False) -> Show:
