@@ -45,7 +45,7 @@ class FedShareConfig(SystemConfig):
             "compared with it."
         ),
     ] = "refit"
-    unlearn_rounds: Annotated[int, Field(ge=1, description="Unshare: client rounds after E has forgotten.")] = 2
+    unlearn_rounds: Annotated[int, Field(ge=1, description="Unshare: client rounds after E has forgotten.")] = 1
     unlearn_item_rate: Annotated[float, Field(gt=0, description="Unshare: server's Adam rate for Q.")] = 0.01
     erase_rounds: Annotated[
         int,
