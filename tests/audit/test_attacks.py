@@ -1,13 +1,16 @@
 """Attacks against answers known beforehand."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retract import streams
 from retract.audit.attacks import LearnedAttack, auc, look, mean_score
-from retract.audit.targets import choose_targets
+from retract.audit.targets import _matched, choose_targets
 from retract.data import Interactions
 from tests.samples import numbered_catalog, random_interactions
 
@@ -47,6 +50,11 @@ def test_the_interval_covers_the_truth_as_often_as_it_says_and_is_wider_where_us
     assert widths[10] > 1.5 * widths[1]
 
 
+def test_one_user_alone_gives_no_interval():
+    found = auc(np.array([3.0, 2.0]), np.array([1.0, 2.5]), np.array([4, 4]))
+    assert (found.value, found.low, found.high) == (0.75, 0.0, 1.0)
+
+
 def test_nothing_to_attack_is_a_guess():
     none = np.empty(0)
     assert auc(none, none, np.empty(0, dtype=np.int64)).value == 0.5
@@ -63,6 +71,22 @@ def test_others_are_untouched_of_like_popularity_and_each_taken_once():
     popularity = (held - forget).item_degrees()
     apart = popularity[targets.members.items] - popularity[targets.others]
     assert abs(apart.mean()) < 1 < popularity.std()
+
+
+def test_the_match_is_the_nearest_free_item_and_who_comes_first_takes_it():
+    """Beside the fast search, the rule itself: distance by distance, side by side, pair by pair."""
+    held = random_interactions(7, 12, 25, 0.4)
+    members, popularity = held.of_users([0, 3, 5]), held.item_degrees()
+    order = np.lexsort((streams.bits(0, 0, np.arange(25), "popularity ties"), popularity)).tolist()
+    side = 1 - 2 * streams.below(2, 0, 0, members.users, "nearer side", members.items)
+    slow, taken = np.full(len(members), -1), set(zip(held.users.tolist(), held.items.tolist(), strict=True))
+    for distance, sign in product(range(1, 14), (1, -1)):
+        for pair, (user, item) in enumerate(zip(members.users.tolist(), members.items.tolist(), strict=True)):
+            at = order.index(item) + sign * side[pair] * distance
+            if slow[pair] < 0 and 0 <= at < 25 and (user, order[at]) not in taken:
+                slow[pair] = order[at]
+                taken.add((user, order[at]))
+    assert _matched(members, held, popularity, 0).tolist() == slow.tolist()
 
 
 def test_of_users_who_keep_nothing_half_is_known_and_half_is_attacked():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from retract.audit.audit import Auditor, Cost, distance, require_oracle, train_oracle
+from retract.audit.attacks import Seen
+from retract.audit.audit import Auditor, Cost, _farthest, distance, require_oracle, train_oracle
 from retract.audit.case import Case, Version
 from retract.audit.cell import Cell, train, unlearn
 from retract.audit.shadows import Shadows, imitations
@@ -155,7 +156,8 @@ def test_shadow_models_never_learn_of_the_forget_set_and_each_lacks_what_the_oth
     assert not len(one & second.shared)
     assert not len(two & first.shared)
     assert len(two & second.shared) == len(two) > 0
-    shadows = Shadows(SYSTEM, "unshare", pair, case.test, 0)
+    shadows = Shadows.trained(SYSTEM, "unshare", pair, case.test, 0)
+    assert shadows is not None
     assert {version.trained.seed for version in shadows.versions}.isdisjoint({case.before.trained.seed})
 
 
@@ -163,6 +165,38 @@ def test_there_are_no_shadow_models_where_nothing_is_left_to_imitate_with():
     case = case_of()
     everything = case.before.clients.sharing.shared
     assert imitations(case.before.clients.sharing.unshare(everything), "unshare", everything, 0) is None
+
+
+def test_there_are_no_shadow_models_where_nothing_can_be_attacked_or_one_user_would_be_left():
+    case = case_of()
+    retained = case.before.clients.sharing.erase(case.forget)
+    pair = imitations(retained, "erase", case.forget, 0)
+    everything = Interactions.of(case.test.catalog, np.repeat(np.arange(120), 90), np.tile(np.arange(90), 120))
+    assert Shadows.trained(SYSTEM, "erase", pair, everything, 0) is None
+    lonely = Sharing.by_ratio(retained.shared.of_users([50, 51]), 1.0)
+    pair = imitations(lonely, "erase", case.forget, 0)
+    assert pair is not None
+    assert Shadows.trained(SYSTEM, "erase", pair, case.test, 0) is None
+
+
+def test_the_distance_over_all_views_compares_each_with_its_like():
+    """A model without a table, as where nothing is shared any more, has fewer views than the one before."""
+    places = np.linspace(0, 1, 40)
+    one = Seen(
+        ("recommendations", "shared items", "devices"),
+        np.zeros((2, 3, 40)),
+        np.stack([[places, places**9, places]] * 2),
+    )
+    two = Seen(("recommendations", "devices"), np.zeros((2, 2, 40)), np.stack([[places, places]] * 2))
+    assert _farthest(one, two) == 0
+
+
+def test_held_out_items_are_no_non_members_even_where_they_are_not_evaluated_on():
+    case = case_of(kind="erase")
+    nothing = Interactions.empty(case.test.catalog)
+    for one in (case, replace(case, test=nothing, held_out=case.test)):
+        others = Interactions.of(case.test.catalog, one.targets.users, one.targets.others)
+        assert not len(others & case.test)
 
 
 def test_the_distance_of_parameters_is_relative_and_none_between_shapes():

@@ -80,6 +80,17 @@ def test_rows_of_other_data_or_settings_never_mix(data, tmp_path):
         compare(plan(data), tmp_path / "mine", jobs=1, force=True)
 
 
+def test_forget_sets_from_files_of_like_names_never_mix(data, tmp_path):
+    sets = []
+    for name, user in (("a b.csv", 1), ("a_b.csv", 2)):
+        held = comparison.Cell("exact", {}, "users:0.5", "unshare", 1.0, 0).drawn(comparison.load(data))[0].shared
+        mine = held.of_users([held.catalog.user(user)])
+        pl.DataFrame({"user": user, "item": held.catalog.item_ids[mine.items]}).write_csv(tmp_path / name)
+        sets.append(f"file:{tmp_path / name}")
+    found = compare(plan(data, forget=tuple(sets), share=1.0, methods=("own",)), tmp_path / "out", jobs=1)
+    assert [row["forget"] for row in found] == sets
+
+
 def test_methods_that_do_not_fit_are_left_out_and_said_so(data, tmp_path):
     mixed = plan(data, methods=("own", "fru"))
     assert mixed.fitting("exact") == ("own",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import polars as pl
@@ -114,6 +115,58 @@ def test_a_trained_folder_can_be_the_oracle_and_any_other_is_refused(data, tmp_p
     assert found["parameter_distance"] == 0
 
 
+def test_an_oracle_of_another_system_or_catalog_is_refused_before_it_is_read(data, tmp_path):
+    folder = asked(data, tmp_path)
+    other = trained(data, tmp_path / "other", "lightgcn", "--set", "steps=2")
+    assert "another system" in retract("unlearn", folder, "--audit", "--oracle-folder", other).refusal()
+    small = tmp_path / "small.csv"
+    pl.read_csv(data).head(300).write_csv(small)
+    fewer = trained(small, tmp_path / "fewer")
+    assert "other data" in retract("unlearn", folder, "--audit", "--oracle-folder", fewer).refusal()
+
+
+def test_a_folder_that_forgot_the_same_user_can_be_the_oracle_of_an_erasure(data, tmp_path):
+    folder, same = (trained(data, tmp_path / name) for name in ("model", "same"))
+    for each in (folder, same):
+        assert retract("erase", each, "--user", "u1").code == 0
+    assert retract("unlearn", same).code == 0
+    assert retract("unshare", folder, "--user", "u2").code == 0
+    assert "one withdrawal" in retract("unlearn", folder, "--audit", "--oracle-folder", same).refusal()
+    again = trained(data, tmp_path / "again")
+    assert retract("erase", again, "--user", "u1").code == 0
+    found = retract("unlearn", again, "--audit", "--oracle-folder", same, "--json").json["audit"]
+    assert found["parameter_distance"] == 0
+
+
+def test_an_erasure_by_users_who_had_every_item_is_audited(tmp_path):
+    path = tmp_path / "full.csv"
+    pl.DataFrame({"user": [f"u{n // 5}" for n in range(20)], "item": [n % 5 for n in range(20)]}).write_csv(path)
+    folder = trained(path, tmp_path / "model", "exact", "--share", 1)
+    assert retract("erase", folder, "--user", "u1").code == 0
+    assert retract("unlearn", folder, "--audit", "--oracle", "--json").json["audit"]["attack"] == "score"
+
+
+def test_one_user_alone_is_no_certainty(data, tmp_path):
+    folder = trained(data, tmp_path / "model")
+    assert retract("unshare", folder, "--user", "u1").code == 0
+    found = retract("unlearn", folder, "--audit", "--json").json["audit"]["after"]
+    assert (found["attack_low"], found["attack_high"]) == (0, 1)
+
+
+def test_where_no_oracle_can_be_trained_the_line_says_so(data, tmp_path):
+    folder = trained(data, tmp_path / "model")
+    for number in range(60):
+        retract("unshare", folder, "--user", f"u{number}")
+    line = retract("unlearn", folder, "--audit", "--oracle").refusal()
+    assert "no oracle can be trained on what is retained: nothing is shared" in line
+    assert retract("unlearn", folder, "--audit").code == 0
+
+
+def test_a_wrong_folder_leaves_no_key_behind(tmp_path, key):
+    assert "does not exist" in retract("unlearn", tmp_path / "nowhere", "--audit").refusal()
+    assert not key.exists()
+
+
 def test_nothing_pending_needs_no_audit(data, tmp_path):
     folder = trained(data, tmp_path / "model")
     answer = retract("unlearn", folder, "--audit", "--json").json
@@ -149,9 +202,27 @@ def test_a_comparison_writes_rows_a_table_and_a_page(data, tmp_path):
     assert json.dumps(again["rows"]) == json.dumps(answer["rows"])
 
 
+def test_the_command_on_the_page_makes_it_again(tmp_path):
+    held = clustered(60, 60).interactions
+    path = tmp_path / "my data.csv"
+    pl.DataFrame({"who": held.users, "item": held.items}).write_csv(path)
+    assert compare(path, tmp_path / "out", "--systems", "exact,naive", "--user-col", "who").code == 0
+    page = html.unescape((tmp_path / "out" / "index.html").read_text())
+    assert f"--data '{path}' --systems exact" in page
+    assert "--user-col who" in page
+
+
+def test_a_model_that_diverges_is_one_line(data, tmp_path):
+    options = ["--systems", "lightgcn,own", "--set", "lightgcn.rate=1e30", "--set", "lightgcn.steps=5"]
+    assert "lightgcn diverged" in compare(data, tmp_path / "out", *options).refusal()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--jobs", "0"], "jobs is 0"),
+        (["--forget", "canary:inf"], "a whole number of canaries"),
+        (["--batches", "²"], "whole numbers"),
         (["--systems", "exat"], "unknown system 'exat'"),
         (["--forget", "canary:x"], "'x' is not a number"),
         (["--forget", "canary:99999"], "too few to hide in"),

@@ -37,12 +37,15 @@ class Seen:
 
     Parameters
     ----------
+    names
+        Of the views.
     scores
         Standardised over the user's whole list; of members and of others, shape [2, n_views, n].
     ranks
         The part of the list that stands above, 0 the top; shape as `scores`.
     """
 
+    names: tuple[str, ...]
     scores: Values
     ranks: Values
 
@@ -65,13 +68,15 @@ class AUC:
 def look(views: Mapping[str, Recommender], targets: Targets) -> Seen:
     """Read the targets in every view of a model."""
     read = [_read(view, targets) for view in views.values()]
-    return Seen(np.stack([scores for scores, _ in read], axis=1), np.stack([ranks for _, ranks in read], axis=1))
+    scores, ranks = (np.stack(values, axis=1) for values in zip(*read, strict=True))
+    return Seen(tuple(views), scores, ranks)
 
 
 def auc(members: Values, others: Values, users: NDArray[np.int64]) -> AUC:
     """The probability that a member scores above another pair, ties half; users are the units of the interval.
 
     The pairs of a user are not independent, so the variance is that of sums over users (Obuchowski, Biometrics 1997).
+    From one user alone it cannot be told, and the interval is all that is possible.
 
     Parameters
     ----------
@@ -88,7 +93,9 @@ def auc(members: Values, others: Values, users: NDArray[np.int64]) -> AUC:
     below = 1 - (together[n:] - rankdata(others)) / n
     value = float(above.mean())
     sums = np.bincount(np.unique(users, return_inverse=True)[1], weights=(above - value) + (below - value)) / n
-    spread = 1.96 * float(np.sqrt((sums**2).sum()))
+    if len(sums) < 2:
+        return AUC(value, 0.0, 1.0)
+    spread = 1.96 * float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)))
     return AUC(value, max(0.0, value - spread), min(1.0, value + spread))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from retract import streams
 from retract.audit.attacks import AUC, Seen, auc, look, mean_score
-from retract.audit.case import Case, Version
+from retract.audit.case import PRIMARY, Case, Version
 from retract.audit.figures import Audit, Figures
 from retract.audit.relearning import rounds_to_relearn
 from retract.audit.shadows import Shadows
 from retract.data import Interactions
-from retract.errors import ConfigError
+from retract.errors import ConfigError, DataError
 from retract.evaluation.ranking import PerUser, evaluate
 from retract.federation import Clients, LocalEngine
 from retract.systems.base import Progress, Stopwatch, no_progress
@@ -34,10 +34,19 @@ class Cost:
 
 
 def train_oracle(case: Case, after: Clients, progress: Progress = no_progress) -> tuple[Version, Cost]:
-    """The same system, configuration and seed, trained without what was withdrawn."""
+    """The same system, configuration and seed, trained without what was withdrawn.
+
+    Raises
+    ------
+    DataError
+        If too little is left to train on.
+    """
     clients = Clients(after.sharing)
     engine, watch = LocalEngine(clients), Stopwatch()
-    trained = case.system.train(clients.sharing.shared, engine, seed=case.before.trained.seed, progress=progress)
+    try:
+        trained = case.system.train(clients.sharing.shared, engine, seed=case.before.trained.seed, progress=progress)
+    except DataError as error:
+        raise DataError(f"no oracle can be trained on what is retained: {error}; audit without the oracle") from None
     return Version(trained, clients), Cost(watch.seconds, sent(engine))
 
 
@@ -57,12 +66,23 @@ def require_oracle(case: Case, after: Version, oracle: Version) -> None:
     ):
         if one != other:
             raise ConfigError(f"the oracle has another {what} than the model: {other} instead of {one}; train it alike")
-    if its.shared != after.trained.shared or oracle.clients.interactions != after.clients.interactions:
+    if not (
+        _alike(its.shared, after.trained.shared) and _alike(oracle.clients.interactions, after.clients.interactions)
+    ):
         raise ConfigError(
             f"the oracle was trained on other data: {len(oracle.clients.interactions):,} interactions, "
             f"{len(its.shared):,} of them shared; retained are {len(after.clients.interactions):,} and "
             f"{len(after.trained.shared):,}, and they must be the same ones"
         )
+
+
+def _alike(one: Interactions, other: Interactions) -> bool:
+    """Whether they hold the same pairs over the same catalog, but for the ids of users who are erased in either."""
+    if one.n_users != other.n_users:
+        return False
+    gone = np.flatnonzero((one.catalog.user_ids == "") | (other.catalog.user_ids == ""))
+    one, other = (replace(each, catalog=each.catalog.without_users(gone)) for each in (one, other))
+    return one == other
 
 
 class Auditor:
@@ -125,8 +145,8 @@ class Auditor:
             oracle=None if oracle is None else oracle[1],
             ks_before=None if oracle is None else _farthest(self._before[0], oracle[0]),
             ks_after=None if oracle is None else _farthest(seen, oracle[0]),
-            ks_recommendations_before=None if oracle is None else _ks(self._before[0], oracle[0], 0),
-            ks_recommendations_after=None if oracle is None else _ks(seen, oracle[0], 0),
+            ks_recommendations_before=None if oracle is None else _ks(self._before[0], oracle[0], PRIMARY),
+            ks_recommendations_after=None if oracle is None else _ks(seen, oracle[0], PRIMARY),
             parameter_distance=None
             if self.oracle is None
             else distance(after.trained.model, self.oracle.trained.model),
@@ -231,12 +251,11 @@ def _more_active(held: Interactions) -> NDArray[np.int64]:
 
 
 def _farthest(one: Seen, other: Seen) -> float:
-    """The largest distance over all views: who hides in one of them has not forgotten."""
-    views = range(min(one.ranks.shape[1], other.ranks.shape[1]))
-    return max(_ks(one, other, view) for view in views)
+    """The largest distance over all views of both: who hides in one of them has not forgotten."""
+    return max(_ks(one, other, name) for name in one.names if name in other.names)
 
 
-def _ks(one: Seen, other: Seen, view: int) -> float:
+def _ks(one: Seen, other: Seen, name: str) -> float:
     """Between the places of the forgotten in one view of two models."""
-    ranks = one.ranks[0, view], other.ranks[0, view]
-    return float(ks_2samp(*ranks, method="asymp").statistic) if len(ranks[0]) else 0.0
+    first, second = (seen.ranks[0, seen.names.index(name)] for seen in (one, other))
+    return float(ks_2samp(first, second, method="asymp").statistic) if len(first) else 0.0

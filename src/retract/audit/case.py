@@ -12,6 +12,9 @@ from retract.federation import Clients
 from retract.models.recommender import Recommender
 from retract.systems.base import Kind, System, Trained
 
+PRIMARY = "recommendations"
+"""The view that users see."""
+
 
 @dataclass(frozen=True)
 class Version:
@@ -23,7 +26,7 @@ class Version:
     def views(self, system: System, kind: Kind) -> dict[str, Recommender]:
         """What the request puts at stake: after "unshare" what the server holds, after "erase" everything."""
         clients = self.clients if kind == "erase" else None
-        return {"recommendations": self.primary(system, kind), **system.views(self.trained, clients)}
+        return {PRIMARY: self.primary(system, kind), **system.views(self.trained, clients)}
 
     def primary(self, system: System, kind: Kind) -> Recommender:
         """The recommender, read without what clients keep where they rightly keep it."""
@@ -45,9 +48,11 @@ class Case:
     before
         The model before, and its clients.
     test
-        Held-out interactions.
+        Held-out interactions to evaluate on.
     seed
         Key of the matched non-members.
+    held_out
+        All that was held out from training: nothing of it is a non-member. `test` unless given.
 
     Raises
     ------
@@ -61,6 +66,7 @@ class Case:
     before: Version
     test: Interactions
     seed: int
+    held_out: Interactions | None = None
 
     def __post_init__(self) -> None:
         if not len(self.forget):
@@ -69,4 +75,5 @@ class Case:
     @cached_property
     def targets(self) -> Targets:
         """What the attacks have to tell apart."""
-        return choose_targets(self.forget, self.before.clients.interactions, self.test, self.seed)
+        held_out = self.test if self.held_out is None else self.held_out
+        return choose_targets(self.forget, self.before.clients.interactions, held_out, self.seed)

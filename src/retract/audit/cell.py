@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from retract import streams
 from retract.audit.attacks import Values, auc, look
 from retract.audit.audit import Auditor, Cost, sent, train_oracle
-from retract.audit.case import Case, Version
+from retract.audit.case import PRIMARY, Case, Version
 from retract.audit.forget_sets import ForgetSet
 from retract.audit.shadows import Imitation, Shadows, imitations
 from retract.data import Dataset, Interactions, Sharing
 from retract.federation import Clients, LocalEngine
-from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress, withdraw
+from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress, require_finite, withdraw
 from retract.systems.baselines import make_method
 from retract.systems.registry import make_system
 
@@ -106,7 +106,7 @@ class Cell:
             pair = (first, first.shared - base.shared), (second, second.shared - base.shared)
         else:
             pair = imitations(retained, self.kind, forget, self.seed)
-        return None if pair is None else Shadows(system, self.kind, pair, test, self.seed, progress)
+        return Shadows.trained(system, self.kind, pair, test, self.seed, progress)
 
     def _differences(self, case: Case, method: System, before: Version) -> dict[str, float]:
         """How well the pair of versions around a batch tells what was in it, by the batch's size in users."""
@@ -125,20 +125,34 @@ class Cell:
 
 
 def train(system: System, sharing: Sharing, seed: int, progress: Progress = no_progress) -> tuple[Version, Cost]:
-    """A model from nothing, and what it took."""
+    """A model from nothing, and what it took.
+
+    Raises
+    ------
+    ConfigError
+        If it diverged.
+    """
     clients = Clients(sharing)
     engine, watch = LocalEngine(clients), Stopwatch()
     trained = system.train(sharing.shared, engine, seed=seed, progress=progress)
+    require_finite(trained)
     return Version(trained, clients), Cost(watch.seconds, sent(engine))
 
 
 def unlearn(
     method: System, before: Version, kind: Kind, forget: Interactions, seed: int, progress: Progress = no_progress
 ) -> tuple[Version, Cost]:
-    """The model after a withdrawal, and what it took."""
+    """The model after a withdrawal, and what it took.
+
+    Raises
+    ------
+    ConfigError
+        If it diverged.
+    """
     clients, withdrawal = withdraw(before.clients, kind, forget)
     engine, watch = LocalEngine(clients), Stopwatch()
     trained = method.unlearn(before.trained, withdrawal, engine, seed=seed, progress=progress)
+    require_finite(trained)
     return Version(trained, clients), Cost(watch.seconds, sent(engine))
 
 
@@ -146,7 +160,7 @@ def _change(case: Case, method: System) -> tuple[Values, Values, NDArray[np.int6
     """How far the scores of a batch and of its matched pairs move when it alone is withdrawn, and the users."""
     after, _ = unlearn(method, case.before, case.kind, case.forget, case.seed)
     before, now = (
-        look({"primary": version.primary(case.system, case.kind)}, case.targets).scores[:, 0]
+        look({PRIMARY: version.primary(case.system, case.kind)}, case.targets).scores[:, 0]
         for version in (case.before, after)
     )
     members, others = np.abs(before - now)

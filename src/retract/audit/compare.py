@@ -153,15 +153,17 @@ def compare(
     FolderError
         If `out` holds the rows of another plan and `force` is not given, or is no folder of a comparison.
     ConfigError
-        If a forget set is empty.
+        If a forget set is empty, `jobs` is below 1, or a model diverged.
     """
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"jobs is {jobs}: at least 1 process is needed")
     dataset = load(plan.data, columns=plan.columns)  # what is wrong with it shows before anything starts
     for cell in plan.cells():
         cell.drawn(dataset)
     _require_same_plan(plan, out, force)
     cells = plan.cells()
     missing = [(cell, left) for cell in cells if (left := _missing(plan, cell, out))]
-    jobs = max(1, min(jobs or _cores(), len(missing)))
+    jobs = max(1, min(_cores() if jobs is None else jobs, len(missing)))
     done, total = 0, sum(len(left) for _, left in missing)
     progress("rows", done, total)
     for count in _run(plan, missing, out, jobs):
@@ -237,7 +239,10 @@ def _missing(plan: Plan, cell: Cell, out: Path) -> tuple[str, ...]:
 
 
 def _rows(cell: Cell, out: Path) -> list[dict[str, Any]]:
-    """The rows of a cell so far; a line that a killed process left unfinished is none."""
+    """The rows of a cell so far; a line that a killed process left unfinished is none.
+
+    Forget sets from files of like names may share one file of rows.
+    """
     path = _part(cell, out)
     if not path.exists():
         return []
@@ -247,7 +252,7 @@ def _rows(cell: Cell, out: Path) -> list[dict[str, Any]]:
             rows.append(json.loads(line))
         except ValueError:
             continue
-    return rows
+    return [row for row in rows if row["forget"] == cell.forget]
 
 
 def _part(cell: Cell, out: Path) -> Path:

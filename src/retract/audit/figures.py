@@ -14,7 +14,7 @@ class Figures:
     Parameters
     ----------
     attack_auc, attack_low, attack_high
-        The strongest attack that was run (`Audit.attack`), and its 95 % interval.
+        The attack that `Audit.attack` names, and its 95 % interval.
     score_auc, rank_auc
         The plain attacks.
     rank_mean

@@ -65,7 +65,7 @@ class ForgetSet:
         except ValueError:
             raise ConfigError(f"forget set {text!r}: {rest!r} is not a number") from None
         if form == "canary":
-            if not (amount >= 1 and amount == int(amount)):
+            if not (amount >= 1 and amount.is_integer()):
                 raise ConfigError(f"forget set {text!r}: plant a whole number of canaries, at least 1")
         elif not 0 < amount < 1:
             raise ConfigError(f"forget set {text!r}: the part must lie between 0 and 1, both excluded")

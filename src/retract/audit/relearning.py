@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from retract.audit.attacks import look
-from retract.audit.case import Case, Version
+from retract.audit.case import PRIMARY, Case, Version
 from retract.federation import Clients, LocalEngine
 from retract.systems.base import Extendable, Resumable
 
@@ -17,11 +17,11 @@ RECALLED = 0.5
 def rounds_to_relearn(case: Case, version: Version) -> int | None:
     """Rounds until the forgotten stand where they stood, given back to a copy of this model: 1, 2, 4, ... or None.
 
-    A closed form takes them in at once: one round.
+    A closed form takes them in at once: one round. None too where nothing of them can be attacked.
     """
     if isinstance(case.system, Extendable):
         return 1
-    if not isinstance(case.system, Resumable):
+    if not isinstance(case.system, Resumable) or not len(case.targets.users):
         return None
     wanted, now = (_mean_rank(case, one) for one in (case.before, version))
     rounds = 1
@@ -38,5 +38,5 @@ def rounds_to_relearn(case: Case, version: Version) -> int | None:
 
 
 def _mean_rank(case: Case, version: Version) -> float:
-    views = {"recommendations": version.primary(case.system, case.kind)}
+    views = {PRIMARY: version.primary(case.system, case.kind)}
     return float(np.mean(look(views, case.targets).ranks[0, 0]))

@@ -28,8 +28,8 @@ class Shadows:
         The request that is audited.
     pair
         What each of the two is trained on.
-    test
-        Held-out interactions.
+    targets
+        What the attack has to tell apart in each.
     seed
         The seed of the model under attack: theirs are others.
     """
@@ -39,7 +39,7 @@ class Shadows:
         system: System,
         kind: Kind,
         pair: tuple[Imitation, Imitation],
-        test: Interactions,
+        targets: tuple[Targets, Targets],
         seed: int,
         progress: Progress = no_progress,
     ) -> None:
@@ -48,12 +48,37 @@ class Shadows:
             _train(system, sharing, seed + 1_000_003 * (number + 1), progress)
             for number, (sharing, _) in enumerate(pair)
         ]
-        seen: dict[tuple[int, int], Seen] = {}
-        for number, (sharing, planted) in enumerate(pair):
-            targets = choose_targets(planted, sharing.everything, test, seed + number)
-            for model in (0, 1):
-                seen[model, number] = self._look(model, targets)
+        seen = {
+            (model, number): self._look(model, own) for number, own in enumerate(targets) for model in range(len(pair))
+        }
         self._attack = LearnedAttack(shadow_pairs(seen))
+
+    @classmethod
+    def trained(
+        cls,
+        system: System,
+        kind: Kind,
+        pair: tuple[Imitation, Imitation] | None,
+        test: Interactions,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Shadows | None:
+        """The shadow models, or None where too little is left to train them on or to learn an attack from.
+
+        Parameters
+        ----------
+        test
+            Held-out interactions: nothing of it is a non-member.
+        """
+        if pair is None or any(len(sharing.everything.active_users()) < 2 for sharing, _ in pair):
+            return None
+        first, second = (
+            choose_targets(planted, sharing.everything, test, seed + number)
+            for number, (sharing, planted) in enumerate(pair)
+        )
+        if not (len(first.users) and len(second.users)):
+            return None
+        return cls(system, kind, pair, (first, second), seed, progress)
 
     def scores(self, seen: Seen, targets: Targets) -> Values:
         """The learned attack's scores of members and others, shape [2, n]."""

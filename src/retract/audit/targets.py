@@ -63,22 +63,27 @@ def choose_targets(forget: Interactions, held: Interactions, test: Interactions,
 def _matched(
     members: Interactions, touched: Interactions, popularity: NDArray[np.int64], seed: int
 ) -> NDArray[np.int64]:
-    """For each member, the untouched item of its user that is nearest in popularity, each at most once; -1 for none."""
+    """For each member, the untouched item of its user that is nearest in popularity, each at most once.
+
+    -1 where none stands within half the catalog: what is further off is no match.
+    """
     n_items = members.n_items
     order = np.lexsort((streams.bits(seed, 0, np.arange(n_items), "popularity ties"), popularity))
     place = np.empty(n_items, dtype=np.int64)
     place[order] = np.arange(n_items)
     side = 1 - 2 * streams.below(2, seed, 0, members.users, "nearer side", members.items)
-    others, taken = np.full(len(members), -1), touched.keys
+    others, taken = np.full(len(members), -1), touched.of_users(np.unique(members.users)).keys
     for distance in range(1, n_items):
         for sign in (side, -side):
             left = np.flatnonzero(others < 0)
             at = place[members.items[left]] + sign[left] * distance
             left, at = left[(at >= 0) & (at < n_items)], at[(at >= 0) & (at < n_items)]
-            keys, first = np.unique(members.users[left] * n_items + order[at], return_index=True)
-            free = ~np.isin(keys, taken, assume_unique=True)
+            wanted: NDArray[np.int64] = members.users[left] * n_items + order[at]
+            keys, first = np.unique(wanted, return_index=True)
+            before = np.searchsorted(taken, keys)
+            free = np.append(taken, -1)[before] != keys
             others[left[first[free]]] = keys[free] % n_items
-            taken = np.concatenate([taken, keys[free]])
+            taken = np.insert(taken, before[free], keys[free])
         if (others >= 0).all() or distance > n_items // 2:
             break
     return others

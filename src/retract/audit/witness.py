@@ -13,10 +13,11 @@ from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from retract.audit.audit import Auditor, Cost, train_oracle
+from retract.audit.audit import Auditor, Cost, require_oracle, train_oracle
 from retract.audit.case import Case, Version
 from retract.audit.certificate import CERTIFICATES, MEMORY, MODEL, CertifiedRequest, Statement, retained_digest, sign
 from retract.audit.shadows import Shadows, imitations
+from retract.errors import ConfigError
 from retract.systems import folder as folders
 from retract.systems.base import Progress, no_progress
 from retract.systems.folder import TrainedFolder, state_digests
@@ -61,8 +62,15 @@ class Auditing:
         Raises
         ------
         ConfigError
-            If the given oracle is none of this unlearning.
+            If the given oracle is none of this unlearning, or would have to be that of two withdrawals.
+        DataError
+            If no oracle can be trained on what is retained.
         """
+        if self.given is not None and len(applied.steps) > 1:
+            raise ConfigError(
+                "an oracle folder is that of one withdrawal, and both erasures and unsharings are pending: "
+                "let --oracle train one for each"
+            )
         name = f"{CERTIFICATES}/{uuid4()}.json"
         self.audits = [{**self._audit(step), "certificate": name} for step in applied.steps]
         self.certificate = self.folder / name
@@ -79,17 +87,18 @@ class Auditing:
 
     def _audit(self, step: Step) -> dict[str, Any]:
         system, seed = step.before.system, step.before.trained.seed
-        case = Case(system, step.kind, step.forget, _version(step.before), step.after.test, seed)
+        case = Case(system, step.kind, step.forget, _version(step.before), step.after.test, seed, step.before.test)
         after = _version(step.after)
         oracle: tuple[Version, Cost | None] | None = None
         shadows = None
         if self.given is not None:
             oracle = (_version(self.given), None)
+            require_oracle(case, after, oracle[0])  # before it is read as if it were one
         elif self.oracle:
             oracle = train_oracle(case, after.clients, self.progress)
         if self.oracle:
             pair = imitations(after.clients.sharing, step.kind, step.forget, seed)
-            shadows = None if pair is None else Shadows(system, step.kind, pair, case.test, seed, self.progress)
+            shadows = Shadows.trained(system, step.kind, pair, step.before.test, seed, self.progress)
         auditor = Auditor(case, oracle, shadows, relearn=self.oracle)
         return auditor.judge(after, Cost(step.seconds, step.bytes_sent)).to_json()
 

@@ -339,11 +339,14 @@ def _auditing(
 ) -> tuple[Auditing, str | None]:
     """The witness of an audited unlearning, and a line on its key where that was made.
 
-    The key comes first: a bad one must cost no work.
+    The key comes first: a bad one must cost no work. So does a wrong folder, which must not leave a new key behind.
     """
     from retract.audit.keys import default_key_path, fingerprint, key_or_new
-    from retract.audit.witness import Auditing
+    from retract.audit.witness import Auditing, audits_of
 
+    for each in (folder, oracle_folder):
+        if each is not None:
+            audits_of(each)
     place = default_key_path() if key is None else key
     signing, made = key_or_new(place)
     text = f"made a key to sign certificates with: {place}, fingerprint {fingerprint(signing.public_key())}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from enum import StrEnum
@@ -185,17 +186,20 @@ def _line(row: Mapping[str, Any]) -> list[str]:
 
 def _command(plan: Plan) -> str:
     """The command that reproduces a comparison."""
-    settings = [
-        f"--set {name}.{key}={value}" for name, of in (plan.settings or {}).items() for key, value in of.items()
+    options: list[tuple[str, object]] = [
+        ("data", plan.data),
+        ("systems", ",".join(plan.systems)),
+        ("methods", ",".join(plan.methods)),
+        *(("forget", text) for text in plan.forget),
+        ("kind", plan.kind),
+        ("share", f"{plan.share:g}"),
+        ("seed", plan.seeds[0]),
+        ("seeds", len(plan.seeds)),
+        *([("batches", ",".join(map(str, plan.batches)))] if plan.batches else []),
+        *(("set", f"{name}.{key}={value}") for name, of in (plan.settings or {}).items() for key, value in of.items()),
+        *((f"{name}-col", column) for name, column in asdict(plan.columns).items() if column is not None),
     ]
-    parts = [
-        f"retract compare --data {plan.data} --systems {','.join(plan.systems)} --methods {','.join(plan.methods)}",
-        *(f"--forget {text}" for text in plan.forget),
-        f"--kind {plan.kind} --share {plan.share:g} --seed {plan.seeds[0]} --seeds {len(plan.seeds)}",
-        *([f"--batches {','.join(map(str, plan.batches))}"] if plan.batches else []),
-        *settings,
-    ]
-    return " ".join(parts)
+    return shlex.join(["retract", "compare", *(part for name, value in options for part in (f"--{name}", str(value)))])
 
 
 def _by_system(given: list[str]) -> dict[str, dict[str, str]]:
@@ -212,6 +216,6 @@ def _by_system(given: list[str]) -> dict[str, dict[str, str]]:
 def _sizes(text: str | None) -> tuple[int, ...]:
     """Batch sizes from text."""
     parts = [part.strip() for part in (text or "").split(",") if part.strip()]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ConfigError(f"--batches takes whole numbers of users, such as 1,10,100; it got {text!r}")
     return tuple(int(part) for part in parts)

@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from retract.data import Interactions
+from retract.errors import ConfigError
 from retract.federation import Clients, Engine
 from retract.models.recommender import Recommender
 
@@ -217,6 +219,22 @@ def withdraw(clients: Clients, kind: Kind, forget: Interactions, **fields: str) 
     after = clients.unshare(forget) if kind == "unshare" else clients.erase(forget)
     told = clients.sharing.shared & forget
     return after, Withdrawal(kind, told, np.unique(forget.users), **fields)
+
+
+def require_finite(trained: Trained) -> None:
+    """Refuse a model that diverged.
+
+    Raises
+    ------
+    ConfigError
+        If a table of it holds a value that is not finite.
+    """
+    broken = [name for name, table in trained.model.items() if not bool(torch.isfinite(table).all())]
+    if broken:
+        raise ConfigError(
+            f"{trained.system} diverged: {', '.join(broken)} of its model holds values that are not finite; "
+            "nothing was saved: lower its rates"
+        )
 
 
 class Stopwatch:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from retract import streams
@@ -23,7 +22,7 @@ from retract.federation import Clients, LocalEngine
 from retract.models.recommender import Recommender, recommend_to
 from retract.systems import folder as folders
 from retract.systems import storage
-from retract.systems.base import Kind, Progress, Stopwatch, System, Trained, no_progress, withdraw
+from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress, require_finite, withdraw
 from retract.systems.exact.shipping import ShippedModel, ship
 from retract.systems.folder import Request, TrainedFolder
 
@@ -180,7 +179,7 @@ def train_folder(
     engine, watch = LocalEngine(clients), Stopwatch()
     trained = system.train(clients.sharing.shared, engine, seed=seed, progress=progress)
     seconds = watch.seconds
-    _require_finite(trained)
+    require_finite(trained)
     metrics = measure(system.recommender(trained, clients), train, test)
     folders.save(out, trained, clients, test, force=force)
     traffic, sharing = engine.traffic, clients.sharing
@@ -326,7 +325,7 @@ def apply_requests(
     erased, erasure_id, erasing = _forget(before, "erase", erase, seed, progress)
     after, unsharing_id, unsharing = _forget(erased, "unshare", unshare, seed, progress)
     steps = (*erasing, *unsharing)
-    _require_finite(after.trained)
+    require_finite(after.trained)
     metrics_before, metrics = (_judged(held, after.test, judge) for held in (before, after))
     withdrawals = {"erase": erasure_id, "unshare": unsharing_id}
     applied, now, gone = {request.id for request in before.pending}, _now(), _gone(after.clients, erase)
@@ -409,15 +408,6 @@ def _notes(train: Interactions) -> tuple[str, ...]:
     if not untouched:
         return ()
     return (f"items that nobody touches in the training part, kept all the same: {untouched:,} of {train.n_items:,}",)
-
-
-def _require_finite(trained: Trained) -> None:
-    broken = [name for name, table in trained.model.items() if not bool(torch.isfinite(table).all())]
-    if broken:
-        raise ConfigError(
-            f"{trained.system} diverged: {', '.join(broken)} of its model holds values that are not finite; "
-            "nothing was saved: lower its rates"
-        )
 
 
 def _forget(
