@@ -191,6 +191,12 @@ def test_the_distance_over_all_views_compares_each_with_its_like():
     assert _farthest(one, two) == 0
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_the_distance_of_a_single_pair_warns_of_nothing():
+    one, two = (Seen(("all",), np.full((2, 1, 1), rank), np.full((2, 1, 1), rank)) for rank in (0.2, 0.7))
+    assert _farthest(one, two) == 1
+
+
 def test_held_out_items_are_no_non_members_even_where_they_are_not_evaluated_on():
     case = case_of(kind="erase")
     nothing = Interactions.empty(case.test.catalog)
