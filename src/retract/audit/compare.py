@@ -16,6 +16,7 @@ import torch
 
 from retract import __version__
 from retract.audit.cell import Cell
+from retract.audit.certificate import retained_digest
 from retract.audit.forget_sets import ForgetSet
 from retract.data import Columns, load
 from retract.data.columns import USUAL
@@ -160,7 +161,7 @@ def compare(
     dataset = load(plan.data, columns=plan.columns)  # what is wrong with it shows before anything starts
     for cell in plan.cells():
         cell.drawn(dataset)
-    _require_same_plan(plan, out, force)
+    _require_same_plan(plan, retained_digest(dataset.interactions), out, force)
     cells = plan.cells()
     missing = [(cell, left) for cell in cells if (left := _missing(plan, cell, out))]
     jobs = max(1, min(_cores() if jobs is None else jobs, len(missing)))
@@ -260,12 +261,12 @@ def _part(cell: Cell, out: Path) -> Path:
     return out / PARTS / f"{cell.system}-{forget}-{cell.seed}.jsonl"
 
 
-def _require_same_plan(plan: Plan, out: Path, force: bool) -> None:
+def _require_same_plan(plan: Plan, digest: str, out: Path, force: bool) -> None:
     """Rows of another data set or other settings must not stand in one table; more methods or seeds may be added."""
     fixed = {
         name: value for name, value in asdict(plan).items() if name not in ("systems", "methods", "forget", "seeds")
     }
-    content = json.dumps({**fixed, "retract": __version__}, indent=1, sort_keys=True)
+    content = json.dumps({**fixed, "digest": digest, "retract": __version__}, indent=1, sort_keys=True)
     path = out / PLAN
     if out.exists() and not out.is_dir():
         raise FolderError(f"{out} is a file: give a folder for the comparison")

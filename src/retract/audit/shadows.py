@@ -17,6 +17,10 @@ Imitation = tuple[Sharing, Interactions]
 """What a shadow model is trained on, and the part of it that the other shadow model lacks."""
 
 
+FEWEST = 50
+"""Users whose withdrawals a shadow model knows, where so many can be had."""
+
+
 class Shadows:
     """Two shadow models and the attack learnt on them.
 
@@ -96,18 +100,20 @@ class Shadows:
 def imitations(retained: Sharing, kind: Kind, forget: Interactions, seed: int) -> tuple[Imitation, Imitation] | None:
     """Two withdrawals like the audited one, by other users drawn at random: each model knows one and lacks the other.
 
-    Whoever withdrew a part of what was shared is imitated by somebody who withdraws the same part. None where too
+    Whoever withdrew a part of what was shared is imitated by somebody who withdraws the same part, one interaction at
+    least; a withdrawal of few users by more of them, or the attack would learn from a handful of pairs. None where too
     little is left for that.
     """
     everyone = retained.shared.active_users()
     others = np.setdiff1d(everyone, forget.users)
     asking = np.unique(forget.users)
-    pool = others if len(others) >= 2 * len(asking) else everyone
+    wanted = max(len(asking), FEWEST)
+    pool = others if len(others) >= 2 * wanted else everyone
     drawn = pool[np.argsort(streams.bits(seed, 0, pool, "imitation"))]
-    half = min(len(asking), len(drawn) // 2)
+    half = min(wanted, len(drawn) // 2)
     before = (retained.shared | forget).user_degrees()
     parts = (forget.user_degrees() / np.maximum(before, 1))[asking[np.argsort(streams.bits(seed, 1, asking, "order"))]]
-    chosen = [_part_of(retained.shared, drawn[k * half : (k + 1) * half], parts[:half], seed) for k in (0, 1)]
+    chosen = [_part_of(retained.shared, drawn[k * half : (k + 1) * half], np.resize(parts, half), seed) for k in (0, 1)]
     if not all(map(len, chosen)):
         return None
     without = retained.unshare if kind == "unshare" else retained.erase
@@ -116,9 +122,9 @@ def imitations(retained: Sharing, kind: Kind, forget: Interactions, seed: int) -
 
 
 def _part_of(shared: Interactions, users: NDArray[np.int64], parts: NDArray[np.float64], seed: int) -> Interactions:
-    """A keyed random part of what each user shares."""
+    """A keyed random part of what each user shares, one interaction at least."""
     part = np.zeros(shared.n_users)
-    part[users] = parts
+    part[users] = np.clip(parts, 1 / np.maximum(shared.user_degrees()[users], 1), 1)
     return Sharing.by_ratio(shared, part, seed).shared
 
 

@@ -101,7 +101,9 @@ def demo(
 
 @app.command()
 def train(
-    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="exact, fedshare or lightgcn.", show_default=False)],
+    system: Annotated[
+        str, typer.Argument(metavar="SYSTEM", help="exact, fedshare, lightgcn or receraser.", show_default=False)
+    ],
     data: Data,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The trained folder to write.", show_default=False)],
     share: Annotated[float, typer.Option(metavar="RATIO", help="The part that every user shares, in [0, 1].")] = 0.5,
@@ -117,7 +119,7 @@ def train(
     fold_col: Column = None,
     as_json: Json = False,
 ) -> None:
-    """Train SYSTEM (exact, fedshare or lightgcn) on a data set and write a trained folder."""
+    """Train SYSTEM (exact, fedshare, lightgcn or receraser) on a data set and write a trained folder."""
     from retract.data import Columns, load
     from retract.systems import lifecycle
     from retract.systems.registry import make_system

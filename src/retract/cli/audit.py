@@ -148,7 +148,7 @@ def compare(
         raise ConfigError(f"seeds is {seeds}: at least 1 is needed")
     plan = comparison.Plan(
         data=data,
-        systems=named or ("fedshare",),
+        systems=named or ("exact", "fedshare"),
         methods=among or tuple(method_names()),
         forget=tuple(dict.fromkeys(names_of(forget))),
         seeds=tuple(range(seed, seed + seeds)),

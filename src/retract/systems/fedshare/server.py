@@ -47,7 +47,7 @@ class SharedGraph:
         return final[: self.graph.n_users], final[self.graph.n_users :]
 
     def start(self, seed: int) -> Tensor:
-        """E before any step: the leading singular vectors of the graph, which are a function of S alone."""
+        """E before any step: the leading singular vectors of the graph, a function of S and the seed."""
         return spectral_embeddings(self.shared, self.config.dimension, self.config.spectral_scale, seed)
 
     def fit(self, nodes: Tensor, steps: range, seed: int, progress: Progress = no_progress) -> Iterator[Tensor]:

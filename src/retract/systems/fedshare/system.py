@@ -183,7 +183,7 @@ class FedShare:
 
 
 def fit(shared: Interactions, config: FedShareConfig, seed: int, progress: Progress) -> tuple[Tensor, list[Tensor]]:
-    """E fitted to S from its spectral start, and the snapshots that contrastive unlearning wants; a function of S.
+    """E fitted to S from its spectral start, and the snapshots that contrastive unlearning wants.
 
     Where nothing is shared, zeros.
     """
