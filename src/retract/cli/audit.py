@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retract.cli.app import MANIFEST, Column, Data, Folder, Json, Seed, app, names_of, settings_of
-from retract.cli.output import audit_tables, emit, grid, metric, note, progress_bars, size, telling_what_is_left
+from retract.cli.output import audit_tables, emit, grid, metric, note, progress_bars, telling_what_is_left
 from retract.errors import CertificateError, ConfigError
 
 if TYPE_CHECKING:
     from retract.audit.compare import Plan
 
 CERTIFICATES = "certificates"
+AUCS = ("before", "after", "oracle")
 
 
 class Request(StrEnum):
@@ -168,20 +169,22 @@ def compare(
     for skipped in about["skipped"]:
         if methods:
             note(f"left out: {skipped['method']} on {skipped['system']}: {skipped['reason']}")
-    columns = ["system", "method", "forget", "seed", "before", "after", "oracle", "KS", "recall@20", "seconds", "kept"]
-    emit({"rows": rows, "report": str(page)}, as_json, grid(columns, [_line(row) for row in rows]), f"report: {page}")
+    columns = ["method", "forget", "seed", *AUCS, "recall", "seconds"]
+    table = grid(columns, [_line(row) for row in rows], numeric=columns[2:])
+    emit(
+        {"rows": rows, "report": str(page)},
+        as_json,
+        "attack AUC by model, and Recall@20 after:",
+        table,
+        f"report: {page}",
+    )
 
 
 def _line(row: Mapping[str, Any]) -> list[str]:
     """A row for the terminal."""
-    aucs = [f"{row[f'attack_auc_{model}']:.3f}" for model in ("before", "after", "oracle")]
-    told = [
-        f"{row['ks_after']:.3f}",
-        metric(row["recall@20_after"]),
-        f"{row['seconds']:.3g}",
-        size(row["memory_bytes"]),
-    ]
-    return [row["system"], row["method"], row["forget"], str(row["seed"]), *aucs, *told]
+    aucs = [f"{row[f'attack_auc_{model}']:.3f}" for model in AUCS]
+    who = f"{row['system']}/{row['method']}"
+    return [who, row["forget"], str(row["seed"]), *aucs, metric(row["recall@20_after"]), f"{row['seconds']:.3g}"]
 
 
 def _command(plan: Plan) -> str:
