@@ -68,6 +68,12 @@ def test_an_interrupted_comparison_goes_on_where_it_was(data, tmp_path, monkeypa
     assert [methods for _, methods in ran] == [("retrain",), ("retrain",), *[("own", "naive", "retrain")] * 2]
 
 
+def test_a_smaller_plan_takes_its_rows_from_a_larger_one(data, tmp_path):
+    compare(plan(data, forget=("users:0.2",)), tmp_path / "out", jobs=1)
+    rows = compare(plan(data, forget=("users:0.2",), methods=("naive",)), tmp_path / "out", jobs=1)
+    assert [row["method"] for row in rows] == ["naive"]
+
+
 def test_rows_of_other_data_or_settings_never_mix(data, tmp_path):
     out = tmp_path / "out"
     compare(plan(data, forget=("users:0.2",)), out, jobs=1)

@@ -171,7 +171,8 @@ def compare(
         done += count
         progress("rows", done, total)
     order = {name: place for place, name in enumerate(plan.methods)}
-    return [row for cell in cells for row in sorted(_rows(cell, out), key=lambda row: order[row["method"]])]
+    found = ([row for row in _rows(cell, out) if row["method"] in order] for cell in cells)
+    return [row for rows in found for row in sorted(rows, key=lambda row: order[row["method"]])]
 
 
 def about(plan: Plan, command: str) -> dict[str, Any]:
