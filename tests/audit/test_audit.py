@@ -1,5 +1,6 @@
 """An audit that cannot fail is worth nothing: it must see canaries, fail what forgets nothing, pass the oracle."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from retract.errors import ConfigError
 from retract.systems.exact import Exact, ExactConfig
 from retract.systems.fedshare import FedShare, FedShareConfig
 from tests.audit.worlds import clustered
+from tests.systems.preparing import registered
 
 SYSTEM = Exact(ExactConfig(ridge=5.0))
 FEDSHARE = FedShare(FedShareConfig(dimension=16, rounds=20))
@@ -63,6 +65,31 @@ def test_forgetting_exactly_passes_as_the_oracle_does(canaries):
 def test_who_holds_both_versions_sees_what_went_between_them(canaries):
     assert canaries["own"]["difference_auc"] > 0.9
     assert canaries["naive"]["difference_auc"] == 0.5
+
+
+def test_only_the_systems_own_unlearning_is_prepared_and_only_once(monkeypatch):
+    system = registered(monkeypatch, SYSTEM.config)
+    rows = planted("preparing", methods=("own", "naive", "retrain"))
+    # The model, the oracle, two shadow models, and retraining.
+    assert system.calls == {"train": 5, "prepare": 1, "unlearn": 1}
+    assert rows["own"]["prepare_seconds"] >= 0 == rows["naive"]["prepare_seconds"] == rows["retrain"]["prepare_seconds"]
+    assert [rows[name]["memory_bytes"] for name in rows] == [40, 0, 0]
+    assert rows["own"]["parameter_distance"] <= 1e-9
+    assert all(row.keys() == rows["own"].keys() for row in rows.values())
+
+
+def test_what_preparing_took_stands_beside_training_and_in_no_speedup(monkeypatch):
+    system = registered(monkeypatch, SYSTEM.config)
+    prepare = system.prepare
+
+    def slow(*arguments, **named):
+        time.sleep(0.2)
+        return prepare(*arguments, **named)
+
+    monkeypatch.setattr(system, "prepare", slow)
+    row = planted("preparing", methods=("own",))["own"]
+    assert row["prepare_seconds"] >= 0.2
+    assert row["speedup"] == pytest.approx(row["oracle_seconds"] / row["seconds"], rel=1e-3)
 
 
 def case_of(system=SYSTEM, kind="unshare", seed=0, share=1.0):
@@ -214,7 +241,7 @@ def test_the_distance_of_parameters_is_relative_and_none_between_shapes():
 
 
 def test_the_same_case_gives_the_same_figures():
-    timed = {"seconds", "oracle_seconds", "speedup", "train_seconds"}
+    timed = {"seconds", "oracle_seconds", "speedup", "train_seconds", "prepare_seconds"}
     one, two = (
         {name: value for name, value in planted(methods=("own",))["own"].items() if name not in timed} for _ in range(2)
     )

@@ -11,7 +11,7 @@ from retract.audit.compare import Plan, compare, named
 from retract.errors import ConfigError, FolderError
 from tests.audit.worlds import clustered
 
-TIMED = {"seconds", "oracle_seconds", "speedup", "train_seconds", "threads"}
+TIMED = {"seconds", "oracle_seconds", "speedup", "train_seconds", "prepare_seconds", "threads"}
 
 
 @pytest.fixture(scope="module")

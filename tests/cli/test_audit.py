@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import json
+import time
 
 import polars as pl
 import pytest
 
 from tests.audit.worlds import clustered
 from tests.cli.commands import SETTINGS, on_disk, retract
+from tests.systems.preparing import registered
 
 AUDITED = {"attack_auc", "rank_mean", "recall@20", "ndcg@20", "mi_bf", "mi_ng"}
 
@@ -57,6 +59,29 @@ def test_an_audited_unlearning_tells_its_figures_and_leaves_a_certificate_that_v
     shown = retract("audit", folder, "--json").json["audits"]
     assert shown == [found]
     assert "oracle" in retract("audit", folder).out
+
+
+def test_a_system_that_prepares_is_prepared_by_training_and_its_oracle_never_is(data, tmp_path, monkeypatch):
+    system = registered(monkeypatch)
+    folder = asked(data, tmp_path, system="preparing")
+    assert system.calls == {"train": 1, "prepare": 1}
+    answer = retract("unlearn", folder, "--audit", "--oracle", "--json").json
+    assert system.calls == {"train": 4, "prepare": 1, "unlearn": 1}
+    assert answer["memory_bytes"] == answer["audit"]["memory_bytes"] == 40
+    assert answer["audit"]["parameter_distance"] <= 1e-9
+
+
+def test_training_tells_what_preparing_took_where_something_was_prepared(data, tmp_path, monkeypatch):
+    system = registered(monkeypatch)
+    prepare = system.prepare
+
+    def slow(*arguments, **named):
+        time.sleep(0.06)
+        return prepare(*arguments, **named)
+
+    monkeypatch.setattr(system, "prepare", slow)
+    assert "to prepare for forgetting" in retract("train", "preparing", "--data", data, "--out", tmp_path / "a").out
+    assert "prepare" not in retract("train", "exact", "--data", data, "--out", tmp_path / "b").out
 
 
 def test_certificates_chain_and_an_older_one_still_verifies(data, tmp_path):

@@ -19,6 +19,7 @@ METRICS = {"recall@20", "ndcg@20"}
 TRAINED = {
     "system",
     "seconds",
+    "prepare_seconds",
     "peak_mb",
     "metrics",
     "memory_bytes",

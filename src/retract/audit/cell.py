@@ -18,7 +18,7 @@ from retract.audit.forget_sets import ForgetSet
 from retract.audit.shadows import Imitation, Shadows, imitations
 from retract.data import Dataset, Interactions, Sharing
 from retract.federation import Clients, LocalEngine
-from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress, require_finite, withdraw
+from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress, prepared, require_finite, withdraw
 from retract.systems.baselines import make_method
 from retract.systems.registry import make_system
 
@@ -69,6 +69,7 @@ class Cell:
             method, before, spent = make_method(name, system), plain, train_cost
             if name in KEEPS_LOGS:
                 before, spent = train(method, sharing, self.seed, progress)
+            before, preparing = prepare(method, before, self.seed, progress)
             after, cost = unlearn(method, before, self.kind, forget, self.seed, progress)
             yield {
                 "system": self.system,
@@ -76,6 +77,7 @@ class Cell:
                 **about,
                 "threads": torch.get_num_threads(),
                 "train_seconds": round(spent.seconds, 3),
+                "prepare_seconds": round(preparing, 3),
                 **auditor.judge(after, cost).flat(),
                 **self._differences(case, method, before),
             }
@@ -137,6 +139,21 @@ def train(system: System, sharing: Sharing, seed: int, progress: Progress = no_p
     trained = system.train(sharing.shared, engine, seed=seed, progress=progress)
     require_finite(trained)
     return Version(trained, clients), Cost(watch.seconds, sent(engine))
+
+
+def prepare(method: System, before: Version, seed: int, progress: Progress = no_progress) -> tuple[Version, float]:
+    """The same model as a method needs it to forget from, on clients of its own, and the seconds that took.
+
+    Where the method prepares nothing, that is the version itself and none.
+
+    Raises
+    ------
+    ConfigError
+        If it diverged.
+    """
+    clients = before.clients.with_sharing(before.clients.sharing)
+    trained, seconds = prepared(method, before.trained, LocalEngine(clients), seed=seed, progress=progress)
+    return Version(trained, clients), seconds
 
 
 def unlearn(

@@ -130,10 +130,11 @@ def train(
         report = lifecycle.train_folder(chosen, dataset, out, share=share, seed=seed, force=force, progress=progress)
     for text in report.notes:
         note(text)
+    preparing = f" and {report.prepare_seconds:.1f} s to prepare for forgetting" if report.prepare_seconds else ""
     rows = {
         "users × items": f"{report.users:,} × {report.items:,}",
         "interactions": f"{report.shared:,} shared, {report.private:,} private",
-        "time": f"{report.seconds:.1f} s, peak memory {report.peak_mb:,.0f} MB",
+        "time": f"{report.seconds:.1f} s{preparing}, peak memory {report.peak_mb:,.0f} MB",
         "kept to forget by": size(report.memory_bytes),
         "sent": f"{size(report.bytes_up)} up, {size(report.bytes_down)} down",
     }

@@ -18,7 +18,19 @@ from retract.report.wording import latex, metric, percent, seconds, signed, sign
 from retract.systems.storage import write_atomically
 
 PAGE, ROWS, TABLE = "index.html", "rows.csv", "table.tex"
-FIRST = ("system", "method", "forget", "seed", "kind", "data", "share", "threads", "train_seconds", "attack")
+FIRST = (
+    "system",
+    "method",
+    "forget",
+    "seed",
+    "kind",
+    "data",
+    "share",
+    "threads",
+    "train_seconds",
+    "prepare_seconds",
+    "attack",
+)
 """The columns of `rows.csv` that stand before all others, which follow by name."""
 AUC = partial(metric, digits=3)
 HEADS = ("System", "Method", "Attack AUC", "|AUC − oracle|", "KS", "Recall@20", "NDCG@20", "Time", "Speed-up", "Kept")

@@ -160,6 +160,19 @@ class Extendable(Protocol):
 
 
 @runtime_checkable
+class Preparing(Protocol):
+    """A system that spends time after training so as to forget fast later.
+
+    `train` alone never prepares: the oracle and the shadow models need nothing to forget by, and what a request costs
+    is compared with training alone.
+    """
+
+    def prepare(self, trained: Trained, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
+        """The same model, with what unlearning needs in its memory."""
+        ...
+
+
+@runtime_checkable
 class Resumable(Protocol):
     """A system that can go on training where a model stands: for baselines, and for the time that relearning takes.
 
@@ -221,6 +234,25 @@ def withdraw(clients: Clients, kind: Kind, forget: Interactions, **fields: str) 
     return after, Withdrawal(kind, told, np.unique(forget.users), **fields)
 
 
+def prepared(
+    system: System, trained: Trained, engine: Engine, *, seed: int, progress: Progress = no_progress
+) -> tuple[Trained, float]:
+    """A model ready for its system's own unlearning, and the seconds that took: none where nothing is prepared.
+
+    Raises
+    ------
+    ConfigError
+        If what was prepared diverged.
+    """
+    if not isinstance(system, Preparing):
+        return trained, 0.0
+    watch = Stopwatch()
+    ready = system.prepare(trained, engine, seed=seed, progress=progress)
+    seconds = watch.seconds
+    _refuse_divergence(trained.system, "memory", ready.memory.tensors)
+    return ready, seconds
+
+
 def require_finite(trained: Trained) -> None:
     """Refuse a model that diverged.
 
@@ -229,10 +261,14 @@ def require_finite(trained: Trained) -> None:
     ConfigError
         If a table of it holds a value that is not finite.
     """
-    broken = [name for name, table in trained.model.items() if not bool(torch.isfinite(table).all())]
+    _refuse_divergence(trained.system, "model", trained.model)
+
+
+def _refuse_divergence(system: str, what: str, tables: Mapping[str, Tensor]) -> None:
+    broken = [name for name, table in tables.items() if not bool(torch.isfinite(table).all())]
     if broken:
         raise ConfigError(
-            f"{trained.system} diverged: {', '.join(broken)} of its model holds values that are not finite; "
+            f"{system} diverged: {', '.join(broken)} of its {what} holds values that are not finite; "
             "nothing was saved: lower its rates"
         )
 

@@ -22,7 +22,7 @@ from retract.federation import Clients, LocalEngine
 from retract.models.recommender import Recommender, recommend_to
 from retract.systems import folder as folders
 from retract.systems import storage
-from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress, require_finite, withdraw
+from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress, prepared, require_finite, withdraw
 from retract.systems.exact.shipping import ShippedModel, ship
 from retract.systems.folder import Request, TrainedFolder
 
@@ -32,7 +32,10 @@ K = 20
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What `train_folder` did. Seconds of training alone; megabytes of the process's peak; bytes of all clients."""
+    """What `train_folder` did. Seconds of training alone; megabytes of the process's peak; bytes of all clients.
+
+    `prepare_seconds` is what came after training so as to forget fast later, 0 where the system prepares nothing.
+    """
 
     system: str
     users: int
@@ -40,6 +43,7 @@ class TrainReport:
     shared: int
     private: int
     seconds: float
+    prepare_seconds: float
     peak_mb: float
     metrics: Mapping[str, float | None]
     memory_bytes: int
@@ -151,7 +155,7 @@ def train_folder(
     force: bool = False,
     progress: Progress = no_progress,
 ) -> TrainReport:
-    """Split, share, train, evaluate, and save.
+    """Split, share, train, prepare to forget where the system does so, evaluate, and save.
 
     Parameters
     ----------
@@ -167,7 +171,7 @@ def train_folder(
     DataError
         If fewer than two users have something to train on.
     ConfigError
-        If training diverged.
+        If training, or preparing, diverged.
     SharingError
         If `share` lies outside [0, 1].
     """
@@ -180,6 +184,7 @@ def train_folder(
     trained = system.train(clients.sharing.shared, engine, seed=seed, progress=progress)
     seconds = watch.seconds
     require_finite(trained)
+    trained, preparing = prepared(system, trained, engine, seed=seed, progress=progress)
     metrics = measure(system.recommender(trained, clients), train, test)
     folders.save(out, trained, clients, test, force=force)
     traffic, sharing = engine.traffic, clients.sharing
@@ -190,6 +195,7 @@ def train_folder(
         shared=len(sharing.shared),
         private=len(sharing.private),
         seconds=round(seconds, 3),
+        prepare_seconds=round(preparing, 3),
         peak_mb=round(_peak_bytes() / 2**20, 1),
         metrics=metrics,
         memory_bytes=trained.memory.nbytes,
