@@ -175,7 +175,8 @@ def test_shadow_models_never_learn_of_the_forget_set_and_each_lacks_what_the_oth
     retained = case.before.clients.sharing.unshare(case.forget)
     pair = imitations(retained, "unshare", case.forget, 0)
     assert pair is not None
-    (first, one), (second, two) = pair
+    first, second = (each.sharing for each in pair)
+    one, two = (each.withdrawn for each in pair)
     for sharing in (first, second):
         assert not len(sharing.shared & case.forget)
     assert not len(one & two)

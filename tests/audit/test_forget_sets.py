@@ -18,7 +18,7 @@ def drawn(text: str, kind="unshare", seed=0, sharing=SHARING) -> Interactions:
     return spec.drawn(spec.planted(sharing, NOTHING, seed), sharing, kind, seed)
 
 
-@pytest.mark.parametrize("text", ["random:0.2", "users:0.2", "core:0.2", "edge:0.2", "canary:20"])
+@pytest.mark.parametrize("text", ["random:0.2", "users:0.2", "core:0.2", "edge:0.2", "canary:20", "unlikely:20"])
 def test_a_draw_is_keyed_and_written_back_as_it_was_read(text):
     assert str(ForgetSet.parse(text)) == text
     assert drawn(text) == drawn(text)
@@ -46,8 +46,9 @@ def test_core_are_the_best_connected_users_and_edge_the_least():
     assert edge.max() <= np.quantile(degrees[degrees > 0], 0.15)
 
 
-def test_canaries_are_new_edges_of_active_users_and_shared():
-    spec = ForgetSet.parse("canary:30")
+@pytest.mark.parametrize("form", ["canary", "unlikely"])
+def test_planted_edges_are_new_edges_of_active_users_and_shared(form):
+    spec = ForgetSet.parse(f"{form}:30")
     avoid = random_interactions(1, 40, 50, 0.2)
     sharing = spec.planted(SHARING, avoid, 3)
     canaries = spec.drawn(sharing, SHARING, "unshare", 3)
@@ -56,6 +57,16 @@ def test_canaries_are_new_edges_of_active_users_and_shared():
     assert sharing.shared == SHARING.shared | canaries
     assert sharing.private == SHARING.private
     assert np.isin(canaries.users, HELD.active_users()).all()
+
+
+def test_non_members_of_unlikely_edges_are_unlikely_too_and_canaries_need_none():
+    spec = ForgetSet.parse("unlikely:30")
+    avoid = random_interactions(1, 40, 50, 0.2)
+    edges = spec.planted(SHARING, avoid, 3).shared - SHARING.shared
+    decoys = spec.decoys(SHARING, avoid, 3)
+    assert np.array_equal(decoys.users, edges.users)
+    assert not len(decoys & (HELD | avoid | edges))
+    assert not len(ForgetSet.parse("canary:30").decoys(SHARING, avoid, 3))
 
 
 def test_a_file_names_pairs_by_their_ids(tmp_path):
@@ -86,6 +97,7 @@ def test_a_file_names_pairs_by_their_ids(tmp_path):
         ("canary:0", "whole number"),
         ("canary:2.5", "whole number"),
         ("canary:-3", "whole number"),
+        ("unlikely:0.1", "whole number"),
     ],
 )
 def test_what_is_no_forget_set_is_refused(text, message):

@@ -246,7 +246,7 @@ def test_a_model_that_diverges_is_one_line(data, tmp_path):
     ("options", "message"),
     [
         (["--jobs", "0"], "jobs is 0"),
-        (["--forget", "canary:inf"], "a whole number of canaries"),
+        (["--forget", "canary:inf"], "a whole number of edges"),
         (["--batches", "²"], "whole numbers"),
         (["--systems", "exat"], "unknown system 'exat'"),
         (["--forget", "canary:x"], "'x' is not a number"),

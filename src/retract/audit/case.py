@@ -53,6 +53,9 @@ class Case:
         Key of the matched non-members.
     held_out
         All that was held out from training: nothing of it is a non-member. `test` unless given.
+    decoys
+        Non-members instead of those of like popularity, as many for each user as are forgotten; see
+        `ForgetSet.decoys`.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class Case:
     test: Interactions
     seed: int
     held_out: Interactions | None = None
+    decoys: Interactions | None = None
 
     def __post_init__(self) -> None:
         if not len(self.forget):
@@ -76,4 +80,4 @@ class Case:
     def targets(self) -> Targets:
         """What the attacks have to tell apart."""
         held_out = self.test if self.held_out is None else self.held_out
-        return choose_targets(self.forget, self.before.clients.interactions, held_out, self.seed)
+        return choose_targets(self.forget, self.before.clients.interactions, held_out, self.seed, self.decoys)

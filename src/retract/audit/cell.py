@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,10 +59,11 @@ class Cell:
         system = make_system(self.system, self.settings)
         base, sharing, forget, test = self.drawn(dataset)
         plain, train_cost = train(system, sharing, self.seed, progress)
-        case = Case(system, self.kind, forget, plain, test, self.seed)
+        decoys = ForgetSet.parse(self.forget).decoys(base, test, self.seed)
+        case = Case(system, self.kind, forget, plain, test, self.seed, decoys=decoys)
         retained, _ = withdraw(plain.clients, self.kind, forget)
         oracle = train_oracle(case, retained, progress)
-        shadows = self._shadows(system, base, retained.sharing, forget, test, progress)
+        shadows = self._shadows(case, base, retained.sharing, decoys, progress)
         auditor = Auditor(case, oracle, shadows, relearn=True)
         about = {"forget": self.forget, "seed": self.seed, "kind": self.kind, "data": dataset.name, "share": self.share}
         for name in methods:
@@ -91,24 +92,19 @@ class Cell:
         return base, sharing, spec.drawn(sharing, base, self.kind, self.seed), test
 
     def _shadows(
-        self,
-        system: System,
-        base: Sharing,
-        retained: Sharing,
-        forget: Interactions,
-        test: Interactions,
-        progress: Progress,
+        self, case: Case, base: Sharing, retained: Sharing, decoys: Interactions, progress: Progress
     ) -> Shadows | None:
-        """Canaries are imitated by other canaries, whatever else by like withdrawals of other users."""
+        """What was planted is imitated by planting likewise, whatever else by like withdrawals of other users."""
         spec = ForgetSet.parse(self.forget)
         pair: tuple[Imitation, Imitation] | None
-        if spec.form == "canary":
-            first = spec.planted(base, test | forget, self.seed + 1)
-            second = spec.planted(base, test | forget | first.shared, self.seed + 2)
-            pair = (first, first.shared - base.shared), (second, second.shared - base.shared)
+        if spec.is_planted:
+            taken = case.test | case.forget | decoys
+            first, lacking = _imitation(spec, base, taken, self.seed + 1)
+            second, _ = _imitation(spec, base, taken | lacking, self.seed + 2)
+            pair = first, second
         else:
-            pair = imitations(retained, self.kind, forget, self.seed)
-        return Shadows.trained(system, self.kind, pair, test, self.seed, progress)
+            pair = imitations(retained, self.kind, case.forget, self.seed)
+        return Shadows.trained(case.system, self.kind, pair, case.test, self.seed, progress)
 
     def _differences(self, case: Case, method: System, before: Version) -> dict[str, float]:
         """How well the pair of versions around a batch tells what was in it, by the batch's size in users."""
@@ -119,11 +115,18 @@ class Cell:
             changes = []
             for begin in range(0, min(len(order) // size, DIFFERENCES) * size, size):
                 batch = case.forget.of_users(order[begin : begin + size])
-                part = Case(case.system, case.kind, batch, before, case.test, case.seed)
+                part = replace(case, forget=batch, before=before)
                 changes.append(_change(part, method))
             members, others, users = (np.concatenate(parts) for parts in zip(*changes, strict=True))
             found[f"difference_auc_{size}"] = round(auc(members, others, users).value, 6)
         return found
+
+
+def _imitation(spec: ForgetSet, base: Sharing, taken: Interactions, seed: int) -> tuple[Imitation, Interactions]:
+    """A planting that avoids what is taken, and what it takes itself."""
+    sharing, decoys = spec.planted(base, taken, seed), spec.decoys(base, taken, seed)
+    planted = sharing.shared - base.shared
+    return Imitation(sharing, planted, decoys), planted | decoys
 
 
 def train(system: System, sharing: Sharing, seed: int, progress: Progress = no_progress) -> tuple[Version, Cost]:

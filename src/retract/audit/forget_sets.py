@@ -7,6 +7,7 @@
 | `core:0.1` | … of the best-connected users (CURE4Rec, NeurIPS 2024) |
 | `edge:0.1` | … of the least connected ones |
 | `canary:2000` | so many random edges, planted before training: no taste explains them, only memory |
+| `unlikely:2000` | so many of the edges that a model of the clean data finds least likely, planted likewise |
 | `file:PATH` | the pairs in a file of users and items |
 """
 
@@ -20,11 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract import streams
+from retract.audit.unlikely import unlikely_edges
 from retract.data import Interactions, Sharing, load
 from retract.errors import ConfigError, DataError
 from retract.systems.base import Kind
 
-Form = Literal["random", "users", "core", "edge", "canary", "file"]
+Form = Literal["random", "users", "core", "edge", "canary", "unlikely", "file"]
+PLANTED = ("canary", "unlikely")
+"""Forms whose edges are planted before training."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class ForgetSet:
     form
         How it is drawn.
     amount
-        The part, or how many canaries.
+        The part, or how many edges are planted.
     path
         Of a file.
     """
@@ -56,7 +60,7 @@ class ForgetSet:
         """
         form, _, rest = text.partition(":")
         if form not in get_args(Form) or not rest:
-            known = "random:F, users:F, core:F, edge:F, canary:N, file:PATH"
+            known = "random:F, users:F, core:F, edge:F, canary:N, unlikely:N, file:PATH"
             raise ConfigError(f"forget set {text!r} is none of {known}")
         if form == "file":
             return cls("file", path=Path(rest))
@@ -64,9 +68,9 @@ class ForgetSet:
             amount = float(rest)
         except ValueError:
             raise ConfigError(f"forget set {text!r}: {rest!r} is not a number") from None
-        if form == "canary":
+        if form in PLANTED:
             if not (amount >= 1 and amount.is_integer()):
-                raise ConfigError(f"forget set {text!r}: plant a whole number of canaries, at least 1")
+                raise ConfigError(f"forget set {text!r}: plant a whole number of edges, at least 1")
         elif not 0 < amount < 1:
             raise ConfigError(f"forget set {text!r}: the part must lie between 0 and 1, both excluded")
         return cls(form, amount)  # type: ignore[arg-type]
@@ -74,17 +78,32 @@ class ForgetSet:
     def __str__(self) -> str:
         return f"file:{self.path}" if self.form == "file" else f"{self.form}:{self.amount:g}"
 
+    @property
+    def is_planted(self) -> bool:
+        """Whether what is to be forgotten is planted before training."""
+        return self.form in PLANTED
+
     def planted(self, sharing: Sharing, avoid: Interactions, seed: int) -> Sharing:
-        """What training gets: `sharing`, and the canaries if these are what is to be forgotten.
+        """What training gets: `sharing`, and the planted edges if these are what is to be forgotten.
 
         Parameters
         ----------
         avoid
-            Interactions that no canary may be, beside all that is held.
+            Interactions that no planted edge may be, beside all that is held.
         """
-        if self.form != "canary":
+        if not self.is_planted:
             return sharing
-        return Sharing(sharing.shared | self._canaries(sharing.everything, avoid, seed), sharing.private)
+        if self.form == "unlikely":
+            edges, _ = self._unlikely(sharing, avoid, seed)
+        else:
+            edges = self._canaries(sharing.everything, avoid, seed)
+        return Sharing(sharing.shared | edges, sharing.private)
+
+    def decoys(self, sharing: Sharing, avoid: Interactions, seed: int) -> Interactions:
+        """Non-members to tell what `planted` plants from, as many for each user; none where popularity will do."""
+        if self.form != "unlikely":
+            return Interactions.empty(sharing.shared.catalog)
+        return self._unlikely(sharing, avoid, seed)[1]
 
     def drawn(self, sharing: Sharing, before: Sharing, kind: Kind, seed: int) -> Interactions:
         """What is withdrawn.
@@ -106,7 +125,7 @@ class ForgetSet:
             If a file names what the data does not hold.
         """
         within = sharing.shared if kind == "unshare" else sharing.everything
-        if self.form == "canary":
+        if self.is_planted:
             forget = sharing.shared - before.everything
         elif self.form == "file":
             forget = self._from_file(within, kind)
@@ -125,6 +144,9 @@ class ForgetSet:
         degrees = within.user_degrees()[users] * {"users": 0, "core": -1, "edge": 1}[self.form]
         chosen: NDArray[np.int64] = users[np.lexsort((order, degrees))[: max(1, round(self.amount * len(users)))]]
         return chosen
+
+    def _unlikely(self, sharing: Sharing, avoid: Interactions, seed: int) -> tuple[Interactions, Interactions]:
+        return unlikely_edges(sharing.shared, sharing.everything | avoid, int(self.amount), seed)
 
     def _canaries(self, held: Interactions, avoid: Interactions, seed: int) -> Interactions:
         users, taken = held.active_users(), held | avoid

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,12 +15,27 @@ from retract.data import Interactions, Sharing
 from retract.federation import Clients, LocalEngine
 from retract.systems.base import Kind, Progress, System, no_progress
 
-Imitation = tuple[Sharing, Interactions]
-"""What a shadow model is trained on, and the part of it that the other shadow model lacks."""
-
-
 FEWEST = 50
 """Users whose withdrawals a shadow model knows, where so many can be had."""
+
+
+@dataclass(frozen=True)
+class Imitation:
+    """What a shadow model is trained on.
+
+    Parameters
+    ----------
+    sharing
+        All of it.
+    withdrawn
+        The part that the other shadow model lacks.
+    decoys
+        What to tell that part from; see `Case`.
+    """
+
+    sharing: Sharing
+    withdrawn: Interactions
+    decoys: Interactions | None = None
 
 
 class Shadows:
@@ -49,8 +66,8 @@ class Shadows:
     ) -> None:
         self.system, self.kind = system, kind
         self.versions = [
-            _train(system, sharing, seed + 1_000_003 * (number + 1), progress)
-            for number, (sharing, _) in enumerate(pair)
+            _train(system, imitation.sharing, seed + 1_000_003 * (number + 1), progress)
+            for number, imitation in enumerate(pair)
         ]
         seen = {
             (model, number): self._look(model, own) for number, own in enumerate(targets) for model in range(len(pair))
@@ -74,11 +91,11 @@ class Shadows:
         test
             Held-out interactions: nothing of it is a non-member.
         """
-        if pair is None or any(len(sharing.everything.active_users()) < 2 for sharing, _ in pair):
+        if pair is None or any(len(one.sharing.everything.active_users()) < 2 for one in pair):
             return None
         first, second = (
-            choose_targets(planted, sharing.everything, test, seed + number)
-            for number, (sharing, planted) in enumerate(pair)
+            choose_targets(one.withdrawn, one.sharing.everything, test, seed + number, one.decoys)
+            for number, one in enumerate(pair)
         )
         if not (len(first.users) and len(second.users)):
             return None
@@ -118,7 +135,7 @@ def imitations(retained: Sharing, kind: Kind, forget: Interactions, seed: int) -
         return None
     without = retained.unshare if kind == "unshare" else retained.erase
     first, second = chosen
-    return (without(second), first), (without(first), second)
+    return Imitation(without(second), first), Imitation(without(first), second)
 
 
 def _part_of(shared: Interactions, users: NDArray[np.int64], parts: NDArray[np.float64], seed: int) -> Interactions:

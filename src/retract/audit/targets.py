@@ -20,7 +20,7 @@ class Targets:
     members
         Forgotten interactions.
     others
-        For each member, an item of like popularity that its user never had; codes, shape [len(members)].
+        For each member, an item that its user never had, of like popularity or a decoy; codes, shape [len(members)].
     known
         All that the users still hold, of which the attacker is taken to know everything: the worst case.
     """
@@ -35,7 +35,9 @@ class Targets:
         return self.members.users
 
 
-def choose_targets(forget: Interactions, held: Interactions, test: Interactions, seed: int) -> Targets:
+def choose_targets(
+    forget: Interactions, held: Interactions, test: Interactions, seed: int, decoys: Interactions | None = None
+) -> Targets:
     """Members, matched non-members, and the known history.
 
     Of a user who keeps nothing, half of what is forgotten counts as known and the other half is attacked: a history
@@ -49,8 +51,13 @@ def choose_targets(forget: Interactions, held: Interactions, test: Interactions,
         All that the users held before, `forget` included.
     test
         Held-out interactions: neither members nor non-members.
+    decoys
+        Non-members to take instead of those of like popularity: of each user who forgets, as many as are forgotten.
+        Every user must keep something then.
     """
     known = held - forget
+    if decoys:
+        return Targets(forget, decoys.of_users(np.unique(forget.users)).items, known)
     bare = ~np.isin(forget.users, known.active_users())
     half = streams.bits(seed, 0, forget.users, "known half", forget.items) & np.uint64(1)
     told = bare & (half == 1)

@@ -107,7 +107,7 @@ def compare(
         list[str],
         typer.Option(
             metavar="SET,…",
-            help="random:F, users:F, core:F, edge:F, canary:N or file:PATH; repeat it or separate by commas.",
+            help="random:F, users:F, core:F, edge:F, canary:N, unlikely:N or file:PATH; repeatable, or by commas.",
             show_default=False,
         ),
     ],
