@@ -27,6 +27,7 @@ from retract.data import Catalog, Interactions
 from retract.errors import CertificateError, FolderError
 from retract.systems import lifecycle
 from retract.systems.folder import Request, load
+from retract.systems.requests import add_request
 from tests.audit.statements import KEY, OTHER, STATEMENT, certify, make_exact_folder
 from tests.systems.folders import tiny_dataset
 
@@ -220,7 +221,7 @@ def check(path: Path, folder: Path):
 def forget_one(folder: Path, user: str) -> str:
     """Unlearn one interaction; the hash of the model before."""
     before = load(folder).manifest.files[MODEL]
-    lifecycle.add_request(folder, "unshare", user, fraction=0.2)
+    add_request(folder, "unshare", user, fraction=0.2)
     lifecycle.apply_requests(folder)
     return before
 

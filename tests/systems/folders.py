@@ -9,6 +9,7 @@ import polars as pl
 
 from retract.data import Catalog, Dataset, Interactions
 from retract.systems.fedshare import FedShare, FedShareConfig
+from retract.systems.folder import TrainedFolder
 from retract.systems.lifecycle import train_folder
 
 TINY = {
@@ -55,3 +56,9 @@ def pairs_on_disk(folder: Path) -> set[tuple[int, int]]:
         if {"user", "item"} <= set(table.columns):
             found |= set(table.select("user", "item").iter_rows())
     return found
+
+
+def items(held: TrainedFolder, where: str, user: str) -> set[str]:
+    """A user's items in one part of a folder: "shared", "private" or "test"."""
+    parts = {"shared": held.clients.sharing.shared, "private": held.clients.sharing.private, "test": held.test}
+    return set(held.catalog.item_ids[parts[where].items_of(held.catalog.user(user))].tolist())

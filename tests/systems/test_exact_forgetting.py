@@ -16,7 +16,8 @@ from retract.systems import folder as folders
 from retract.systems.base import Trained
 from retract.systems.exact import Exact
 from retract.systems.exact.tables import Tables
-from retract.systems.lifecycle import add_request, apply_requests, train_folder
+from retract.systems.lifecycle import apply_requests, train_folder
+from retract.systems.requests import add_request
 from tests.samples import numbered_catalog, random_interactions
 from tests.systems.exact_forms import (
     FORMS,

@@ -15,8 +15,9 @@ from retract.errors import ConfigError, FolderError, SharingError
 from retract.systems.exact.tables import form_of
 from retract.systems.extending import extend_folder
 from retract.systems.folder import TrainedFolder, load
-from retract.systems.lifecycle import add_request, apply_requests, recommend_folder, status, train_folder
+from retract.systems.lifecycle import apply_requests, recommend_folder, status, train_folder
 from retract.systems.registry import make_system
+from retract.systems.requests import add_request
 from tests.cli.commands import on_disk
 from tests.systems.folders import make_folder, tiny_dataset
 

@@ -11,7 +11,7 @@ from retract.data import Sharing
 from retract.errors import FolderError
 from retract.federation import Clients, LocalEngine
 from retract.systems.folder import TrainedFolder, load, load_server, save
-from retract.systems.lifecycle import add_request
+from retract.systems.requests import add_request
 from retract.systems.storage import Manifest
 from tests.systems.folders import make_folder, tiny_dataset, tiny_system
 

@@ -19,7 +19,8 @@ from retract.systems import base
 from retract.systems.base import Memory, Trained, prepared
 from retract.systems.exact import Exact
 from retract.systems.folder import load
-from retract.systems.lifecycle import add_request, apply_requests, train_folder
+from retract.systems.lifecycle import apply_requests, train_folder
+from retract.systems.requests import add_request
 from tests.systems.folders import tiny_dataset
 from tests.systems.preparing import Preparing, registered
 

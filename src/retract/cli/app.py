@@ -156,13 +156,13 @@ def recommend(
     as_json: Json = False,
 ) -> None:
     """Show the items that suit a user best and that the user has not had yet."""
-    from retract.systems import lifecycle
+    from retract.systems import lifecycle, shipping
 
     if (user is None) == (items is None):
         both = "give --user with a trained folder, or --items with a shipped file"
         raise click.UsageError(both, click.get_current_context())
     if items is not None:
-        found = lifecycle.recommend_shipped(folder, _names(items), k)
+        found = shipping.recommend_shipped(folder, _names(items), k)
     else:
         found = lifecycle.recommend_folder(folder, str(user), k)
     rows = [[str(place), line.item, line.title, f"{line.score:.3f}"] for place, line in enumerate(found, start=1)]
@@ -328,10 +328,10 @@ def _request(
     if (items is not None) + (fraction is not None) + everything > 1:
         raise click.UsageError("give one of --items, --fraction and --all", click.get_current_context())
     named = None if items is None else _names(items)
-    from retract.systems import lifecycle
+    from retract.systems.requests import add_request
 
     with telling_what_is_left(folder, MANIFEST):
-        request, pending = lifecycle.add_request(folder, kind, user, items=named, fraction=fraction, seed=seed)
+        request, pending = add_request(folder, kind, user, items=named, fraction=fraction, seed=seed)
     fields = {"request": request.id, "kind": kind, "user": user, "count": request.count, "pending": pending}
     text = f"{kind} of {request.count:,} interactions of user {user} noted ({request.id}); {pending} pending."
     emit(fields, as_json, text, f"Next: retract unlearn {folder}")

@@ -83,9 +83,9 @@ def ship(
     as_json: Json = False,
 ) -> None:
     """Write a model of `exact` as one small file, so that clients need not tell anybody which items they ask for."""
-    from retract.systems import lifecycle
+    from retract.systems.shipping import ship_folder
 
-    report = lifecycle.ship_folder(folder, out, max_bytes=int(max_mb * 1e6), epsilon=epsilon, delta=delta)
+    report = ship_folder(folder, out, max_bytes=int(max_mb * 1e6), epsilon=epsilon, delta=delta)
     rows = {
         "file": f"{out}, {size(report.bytes)}",
         "recall@20": f"{metric(report.metrics['recall@20'])}, whole model {metric(report.metrics_whole['recall@20'])}",

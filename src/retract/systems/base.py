@@ -29,6 +29,11 @@ def no_progress(stage: str, done: int, total: int) -> None:
     """Say nothing."""
 
 
+def now() -> str:
+    """The time, UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 class SystemConfig(BaseModel):
     """Base of all configurations: frozen, and unknown settings are errors."""
 
@@ -55,7 +60,7 @@ class Withdrawal:
     forget: Interactions
     users: NDArray[np.int64]
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    time: str = field(default_factory=now)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from retract.federation import Clients, LocalEngine
 from retract.systems import folder as folders
 from retract.systems.base import Extendable, Progress, Stopwatch, no_progress
 from retract.systems.folder import TrainedFolder
-from retract.systems.lifecycle import measure, pending_of
+from retract.systems.lifecycle import measure
+from retract.systems.requests import pending_of
 
 
 @dataclass(frozen=True)

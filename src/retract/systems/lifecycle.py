@@ -1,30 +1,27 @@
-"""The life of a trained folder: train, recommend, ask for a withdrawal, unlearn. For commands and services alike."""
+"""The life of a trained folder: train, recommend, apply what was asked for. For commands and services alike."""
 
 from __future__ import annotations
 
 import resource
 import sys
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retract import streams
 from retract.data import Dataset, Interactions, Sharing
-from retract.errors import ConfigError, DataError, FolderError, SharingError
+from retract.errors import ConfigError, DataError
 from retract.evaluation.ranking import evaluate
 from retract.federation import Clients, LocalEngine
 from retract.models.recommender import Recommender, recommend_to
 from retract.systems import folder as folders
 from retract.systems import storage
-from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress, prepared, require_finite, withdraw
-from retract.systems.exact.shipping import ShippedModel, ship
+from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress, now, prepared, require_finite, withdraw
 from retract.systems.folder import Request, TrainedFolder
+from retract.systems.requests import pending_of
 
 K = 20
 """Length of the lists that the metrics judge."""
@@ -109,17 +106,6 @@ Witness = Callable[[Applied], Mapping[str, bytes]]
 def no_witness(applied: Applied) -> Mapping[str, bytes]:
     """Nobody looks."""
     return {}
-
-
-@dataclass(frozen=True)
-class ShipReport:
-    """What `ship_folder` wrote: the file, its size, and its accuracy beside the whole model's."""
-
-    file: str
-    bytes: int
-    epsilon: float | None
-    metrics: Mapping[str, float | None]
-    metrics_whole: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -230,59 +216,6 @@ def recommend_folder(path: Path, user: str, k: int | None = None) -> list[Recomm
     return [Recommended(*line) for line in recommend_to(held.recommender(), code, history, k)]
 
 
-def recommend_shipped(path: Path, items: Sequence[str], k: int | None = None) -> list[Recommended]:
-    """The best items beside those that somebody has, from a shipped file alone; `k` as in `recommend_folder`.
-
-    Raises
-    ------
-    UnknownIdError
-        If an item is unknown; the message names the nearest known ids.
-    ConfigError
-        If k lies outside [1, number of items].
-    FolderError
-        If the file is no shipped model, or damaged.
-    """
-    return [Recommended(*line) for line in ShippedModel.load(path).recommend(items, k)]
-
-
-def add_request(
-    path: Path,
-    kind: Kind,
-    user: str,
-    *,
-    items: Sequence[str] | None = None,
-    fraction: float | None = None,
-    seed: int = 0,
-) -> tuple[Request, int]:
-    """Record what a user wants withdrawn, until `apply_requests`.
-
-    Parameters
-    ----------
-    items
-        Original item ids. Without them and without `fraction`: everything.
-    fraction
-        A random part, in (0, 1], of what the user shares ("unshare") or of all that is held ("erase"), at least one.
-    seed
-        Key of the random part.
-
-    Returns
-    -------
-    request, pending
-        The request, and how many are pending now.
-
-    Raises
-    ------
-    UnknownIdError
-        If the user or an item is unknown; the message names the nearest known ids.
-    SharingError
-        If an item is not there to be withdrawn or is so already, named per item; nothing is recorded.
-    """
-    if fraction is not None and not 0 < fraction <= 1:
-        raise SharingError(f"fraction {fraction:g} lies outside (0, 1]")
-
-    return folders.append_request(path, lambda held: _choose(held, kind, user, items, fraction, seed))
-
-
 def apply_requests(
     path: Path,
     *,
@@ -334,13 +267,13 @@ def apply_requests(
     require_finite(after.trained)
     metrics_before, metrics = (_judged(held, after.test, judge) for held in (before, after))
     withdrawals = {"erase": erasure_id, "unshare": unsharing_id}
-    applied, now, gone = {request.id for request in before.pending}, _now(), _gone(after.clients, erase)
+    applied, settled_at, gone = {request.id for request in before.pending}, now(), _gone(after.clients, erase)
     names = {str(before.catalog.user_ids[user]) for user in gone}
 
     def settle(request: Request) -> Request:
         # What somebody who is gone asked for meanwhile is done too: nothing of theirs is left to withdraw.
         over = request.id in applied or (request.pending and request.user in names)
-        done = request.settled(now, withdrawals[request.kind]) if over else request
+        done = request.settled(settled_at, withdrawals[request.kind]) if over else request
         return replace(done, user="") if done.user in names else done
 
     saved = after.renamed(after.catalog.without_users(gone))
@@ -349,32 +282,6 @@ def apply_requests(
     seconds = sum(step.seconds for step in steps)
     forgotten, memory = len(erase) + len(unshare), after.trained.memory.nbytes
     return UnlearnReport(len(applied), forgotten, round(seconds, 3), metrics, metrics_before, memory, at_least=at_least)
-
-
-def ship_folder(
-    path: Path, out: Path, *, max_bytes: int, epsilon: float | None = None, delta: float = 1e-6
-) -> ShipReport:
-    """Write a model of Exact as one file for clients. Settings as in `retract.systems.exact.shipping.ship`.
-
-    Raises
-    ------
-    ConfigError
-        If the folder is of another system, or the settings allow no model.
-    FolderError
-        If `out` is a folder.
-    """
-    if out.is_dir():
-        raise FolderError(f"{out} is a folder: give a file for the shipped model")
-    held = folders.load(path)
-    if held.trained.system != "exact":
-        raise ConfigError(
-            f"{path} holds {held.trained.system}, whose clients keep a state of their own: only exact ships"
-        )
-    content = ship(held.trained, max_bytes=max_bytes, epsilon=epsilon, delta=delta)
-    storage.write_atomically(out, content)
-    history = held.clients.interactions
-    metrics = measure(ShippedModel.from_bytes(content), history, held.test)
-    return ShipReport(str(out), len(content), epsilon, metrics, measure(held.recommender(), history, held.test))
 
 
 def status(path: Path) -> Status:
@@ -440,70 +347,10 @@ def _gone(clients: Clients, erased: Interactions) -> NDArray[np.int64]:
     return np.setdiff1d(erased.users, clients.interactions.users)
 
 
-def pending_of(held: TrainedFolder, kind: Kind) -> Interactions:
-    """All that the pending requests of a kind name."""
-    catalog = held.catalog
-    requests = [request for request in held.pending if request.kind == kind]
-    users = [catalog.user(request.user) for request in requests for _ in request.items]
-    items = [catalog.item(name) for request in requests for name in request.items]
-    return Interactions.of(catalog, np.array(users, dtype=np.int64), np.array(items, dtype=np.int64))
-
-
-def _withdrawable(held: TrainedFolder, kind: Kind) -> Sharing:
-    """What can be asked for: an erasure also covers what is held out for testing."""
-    sharing = held.clients.sharing
-    return sharing if kind == "unshare" else Sharing(sharing.shared, sharing.private | held.test)
-
-
-def _choose(
-    held: TrainedFolder, kind: Kind, user: str, items: Sequence[str] | None, fraction: float | None, seed: int
-) -> Request:
-    """The request that this asks for, checked against what the folder holds."""
-    code, catalog = held.catalog.user(user), held.catalog
-    within, pending = _withdrawable(held, kind), _pending_items(held, kind, user)
-    if items is None:
-        own = (within.shared if kind == "unshare" else within.everything).items_of(code)
-        chosen = _part(own, pending, fraction, seed, code)
-    else:
-        chosen = np.unique(catalog.items(items))
-        forget = Interactions.of(catalog, np.full(len(chosen), code), chosen)
-        _ = within.unshare(forget) if kind == "unshare" else within.erase(forget)  # refuses what is not there
-        again = catalog.item_ids[np.intersect1d(chosen, pending)]
-        if len(again):
-            raise SharingError(f"already pending for user {user}: item {', '.join(again)}; nothing was recorded")
-    if not len(chosen):
-        besides = " that is not pending already" if len(pending) else ""
-        raise SharingError(f"user {user!r} has nothing left to {kind}{besides}; nothing was recorded")
-    names = tuple(catalog.item_ids[chosen].tolist())
-    return Request(str(uuid.uuid4()), kind, user, len(names), names, _now())
-
-
-def _pending_items(held: TrainedFolder, kind: Kind, user: str) -> NDArray[np.int64]:
-    """The items of a user that need not be asked for again: an erasure covers an unsharing, not the other way round."""
-    covering = {"erase"} if kind == "erase" else {"erase", "unshare"}
-    asked = [request.items for request in held.pending if request.user == user and request.kind in covering]
-    return held.catalog.items(item for items in asked for item in items)
-
-
-def _part(
-    own: NDArray[np.int64], pending: NDArray[np.int64], fraction: float | None, seed: int, code: int
-) -> NDArray[np.int64]:
-    """A keyed random part of `own`, of those not pending; all of them where no fraction is given."""
-    free = np.setdiff1d(own, pending)
-    if fraction is None:
-        return free
-    order = np.argsort(streams.bits(seed, 0, code, "withdrawal", free))
-    return np.sort(free[order[: max(1, round(fraction * len(own)))]])
-
-
 def _public(request: Request) -> dict[str, Any]:
     """A request without its items: what they are is the user's business."""
     fields = {key: value for key, value in asdict(request).items() if key != "items"}
     return {**fields, "status": "pending" if request.pending else "applied"}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _peak_bytes() -> int:
