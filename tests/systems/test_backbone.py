@@ -1,0 +1,76 @@
+"""Backbones with settings: their training, in full batch and by minibatches."""
+
+import numpy as np
+import pytest
+import torch
+
+from retract.errors import ConfigError
+from retract.evaluation.ranking import evaluate
+from retract.models.lightgcn import DotProduct
+from retract.systems import backbone
+from retract.systems.backbone import BACKBONE_DEFAULTS, BackboneConfig
+from retract.systems.settings import read_settings
+from tests.samples import checkerboard
+
+TRAIN, TEST = checkerboard()
+NAMES = ["lightgcn", "sgl", "simgcl"]
+SMALL = {"dimension": 8, "epochs": 40, "layers": 2, "rate": 0.05, "contrast_weight": 0.01}
+
+
+def trained(seed: int = 0, **settings: object) -> dict[str, torch.Tensor]:
+    config = BackboneConfig.model_validate({**SMALL, **settings})
+    nodes, log = backbone.fit(config, TRAIN, backbone.start(config, TRAIN, seed), range(config.epochs), seed=seed)
+    assert [record["round"] for record in log] == list(range(config.epochs))
+    assert log[-1]["loss"] < log[0]["loss"]
+    return backbone.tables(config, TRAIN, nodes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("batch", [0, 100])
+def test_every_backbone_learns_the_checkerboard(name, batch):
+    tables = trained(backbone=name, batch=batch)
+    assert evaluate(DotProduct(tables["users"], tables["items"]), TRAIN, TEST, 4).mean()["recall@4"] > 0.95
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("batch", [0, 100])
+def test_training_depends_on_its_seed_alone(name, batch):
+    one, again, other = (trained(seed, backbone=name, batch=batch, epochs=5)["nodes"] for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.allclose(one, other)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_leaves_its_start_as_it_was_and_minimises_the_objective(name):
+    config = BackboneConfig.model_validate({"backbone": name, "dimension": 8, "layers": 2})
+    start = backbone.start(config, TRAIN, 0)
+    before = start.clone()
+    nodes, log = backbone.fit(config, TRAIN, start, range(7, 9), seed=3)
+    assert torch.equal(start, before)
+    loss = backbone.objective(config, TRAIN, seed=3)(start, 7)
+    assert float(loss) == pytest.approx(log[0]["loss"], rel=1e-6)
+    assert not torch.equal(nodes, start)
+
+
+def test_the_objective_among_some_edges_is_their_part_of_the_ranking():
+    config, keep = BackboneConfig(dimension=8), np.arange(len(TRAIN)) % 3 == 0
+    nodes = backbone.start(config, TRAIN, 0)
+    whole, some, others = (
+        backbone.objective(config, TRAIN, seed=0, among=among)(nodes, 2)
+        for among in (TRAIN, TRAIN.where(keep), TRAIN.where(~keep))
+    )
+    torch.testing.assert_close(some + others, whole)
+    assert 0 < float(some) < float(whole)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_not_given_is_the_backbones_own_default(name):
+    config = BackboneConfig.model_validate({"backbone": name, "rate": 0.5})
+    for setting, value in BACKBONE_DEFAULTS[name].items():
+        assert getattr(config, setting) == (0.5 if setting == "rate" else value)
+    assert BackboneConfig.model_validate(config.model_dump()) == config
+
+
+def test_simgcl_without_layers_is_refused():
+    with pytest.raises(ConfigError, match="layers is 0: simgcl is the mean of the layers 1 to L"):
+        read_settings("unlearnrec", BackboneConfig, {"backbone": "simgcl", "layers": "0"})
