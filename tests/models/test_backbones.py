@@ -54,7 +54,7 @@ def slow_views(backbone, edges: Interactions, nodes: torch.Tensor, at: Moment) -
         noise, layer, total = backbones._Noise(1.0, at, purpose), nodes, 0
         for depth in range(1, backbone.layers + 1):
             layer = dense_adjacency(edges) @ layer
-            drawn = noise(torch.zeros_like(layer), torch.arange(len(layer)), depth)
+            drawn = noise(torch.ones_like(layer), torch.arange(len(layer)), depth) - 1
             layer = layer + backbone.noise * torch.sign(layer).detach() * drawn
             total = total + layer / backbone.layers
         views.append(total)

@@ -98,7 +98,7 @@ class LightGCN:
 
     def final(self, graph: BipartiteGraph, nodes: Tensor) -> Tensor:
         """(1 / (L + 1)) Σ_{l=0..L} Â^l E."""
-        return graph.propagate(nodes, self.layers) / (self.layers + 1)
+        return graph.weighted(nodes, (1 / (self.layers + 1),) * (self.layers + 1))
 
     def contrast(
         self, graph: BipartiteGraph, nodes: Tensor, final: Tensor, users: Tensor, items: Tensor, at: Moment
@@ -172,7 +172,7 @@ class SimGCL:
 
     def final(self, graph: BipartiteGraph, nodes: Tensor) -> Tensor:
         """(1 / L) Σ_{l=1..L} Â^l E."""
-        return (graph.propagate(nodes, self.layers) - nodes) / self.layers
+        return graph.weighted(nodes, (0.0,) + (1 / self.layers,) * self.layers)
 
     def contrast(
         self, graph: BipartiteGraph, nodes: Tensor, final: Tensor, users: Tensor, items: Tensor, at: Moment
@@ -207,7 +207,7 @@ class _Noise:
         pool = _directions(self.at.seed, layer.shape[1])
         shift = int(streams.below(len(pool), self.at.seed, self.at.epoch, self.at.batch, self.purpose, depth)[0])
         drawn = pool.index_select(0, (nodes + shift) % len(pool))
-        return torch.add(layer, torch.copysign(drawn, layer), alpha=self.length)
+        return torch.addcmul(layer, drawn, layer.sign(), value=self.length)
 
 
 @lru_cache(maxsize=2)  # a function of its arguments alone: nothing is remembered but time

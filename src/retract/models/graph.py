@@ -117,9 +117,6 @@ class BipartiteGraph:
     def propagate(self, embeddings: Tensor, layers: int) -> Tensor:
         """The sum of all layers, Σ_{l=0..L} Â^l E; divide by L + 1 for LightGCN's mean.
 
-        The operator is symmetric, so its gradient is the same propagation of the incoming gradient: one Horner pass
-        each way, and no intermediate layer is kept for the backward pass.
-
         Parameters
         ----------
         embeddings
@@ -132,7 +129,27 @@ class BipartiteGraph:
         Tensor
             Shape [n_nodes, d].
         """
-        return _Propagate.apply(self, embeddings, layers)  # type: ignore[no-any-return, no-untyped-call]
+        return self.weighted(embeddings, (1.0,) * (layers + 1))
+
+    def weighted(self, embeddings: Tensor, weights: Sequence[float]) -> Tensor:
+        """A weighted sum of layers, Σ_{l=0..L} w_l Â^l E; `propagate` is the one of ones.
+
+        The operator is symmetric, so its gradient is the same sum over the incoming gradient: one Horner pass each
+        way, and no intermediate layer is kept for the backward pass.
+
+        Parameters
+        ----------
+        embeddings
+            E, float32, shape [n_nodes, d].
+        weights
+            w_0 to w_L.
+
+        Returns
+        -------
+        Tensor
+            Shape [n_nodes, d].
+        """
+        return _Propagate.apply(self, embeddings, weights)  # type: ignore[no-any-return, no-untyped-call]
 
     @torch.no_grad()
     def disturbed(
@@ -237,26 +254,27 @@ class BipartiteGraph:
         """Rows of nodes as the inner adjacency numbers them."""
         return embeddings if self._order is None else embeddings.index_select(0, self._order)
 
-    def _horner(self, embeddings: Tensor, layers: int) -> Tensor:
-        """Σ_{l=0..L} Â^l E = E + Â(E + Â(E + ...)), computed in the inner numbering."""
-        if not layers:
-            return embeddings.clone()
+    def _horner(self, embeddings: Tensor, weights: Sequence[float]) -> Tensor:
+        """Σ_l w_l Â^l E = w_0 E + Â(w_1 E + Â(w_2 E + ...)), computed in the inner numbering."""
+        *lower, last = weights
+        if not lower:
+            return last * embeddings
         inside = self._enter(embeddings)
-        total = inside
-        for _ in range(layers):
-            total = torch.addmm(inside, self._inner, total)
+        total = torch.addmm(inside, self._inner, inside, beta=lower.pop(), alpha=last)
+        for weight in reversed(lower):
+            total = torch.addmm(inside, self._inner, total, beta=weight)
         return total if self._order is None else total.index_select(0, self._rank)
 
 
 class _Propagate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, graph: BipartiteGraph, embeddings: Tensor, layers: int) -> Tensor:
-        ctx.graph, ctx.layers = graph, layers
-        return graph._horner(embeddings, layers)
+    def forward(ctx: Any, graph: BipartiteGraph, embeddings: Tensor, weights: Sequence[float]) -> Tensor:
+        ctx.graph, ctx.weights = graph, weights
+        return graph._horner(embeddings, weights)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
-        return None, ctx.graph._horner(grads[0].contiguous(), ctx.layers), None
+        return None, ctx.graph._horner(grads[0].contiguous(), ctx.weights), None
 
 
 def _inverse_root(degrees: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -46,7 +46,7 @@ def aligned_info_nce(left: Tensor, right: Tensor, temperature: float) -> Tensor:
     """InfoNCE where left[i] belongs to right[i] and every other row of `right` is its negative; per row, shape [n]."""
     left, right = functional.normalize(left, dim=-1), functional.normalize(right, dim=-1)
     logits = left @ right.T / temperature
-    return torch.logsumexp(logits, dim=-1) - logits.diagonal()
+    return functional.cross_entropy(logits, torch.arange(len(left)), reduction="none")
 
 
 def activity_weights(degrees: NDArray[np.int64], n_items: int, exponent: float) -> Tensor:

@@ -118,20 +118,19 @@ class PairwiseLoss:
     def batch_ranking(self, graph: BipartiteGraph, final: Tensor, batch: Batch) -> Tensor:
         """The ranking loss over some of the edges, as if all were like them."""
         edges = graph.interactions
-        users = torch.from_numpy(edges.users[batch.edges])
-        items = torch.from_numpy(np.concatenate([edges.items[batch.edges], np.maximum(batch.negatives, 0)]))
-        left = final.index_select(0, users)
-        positive, negative = final.index_select(0, items + graph.n_users).chunk(2)
+        users, negatives = edges.users[batch.edges], np.maximum(batch.negatives, 0)
+        rows = np.concatenate([users, edges.items[batch.edges] + graph.n_users, negatives + graph.n_users])
+        left, positive, negative = final.index_select(0, torch.from_numpy(rows)).chunk(3)
         losses = bpr((left * positive).sum(dim=1), (left * negative).sum(dim=1))
         weights = self._weights(edges)
         mean_weight = weights @ torch.from_numpy(edges.user_degrees()).float() / len(edges)
-        return losses @ weights[users] / (len(users) * mean_weight.clamp_min(1e-12))
+        return losses @ weights[torch.from_numpy(users)] / (len(users) * mean_weight.clamp_min(1e-12))
 
     def penalty(self, graph: BipartiteGraph, nodes: Tensor) -> Tensor:
         """L2 per node, users and items apart."""
-        per_node = nodes[: graph.n_users].square().sum() / graph.n_users
-        per_node = per_node + nodes[graph.n_users :].square().sum() / graph.n_items
-        return 0.5 * self.regularisation * per_node
+        shares = torch.full((graph.n_nodes,), 1 / graph.n_items)
+        shares[: graph.n_users] = 1 / graph.n_users
+        return 0.5 * self.regularisation * (torch.linalg.vecdot(nodes, nodes) @ shares)
 
     def _weights(self, edges: Interactions) -> Tensor:
         """The weight of each of a user's edges, shape [n_users]."""

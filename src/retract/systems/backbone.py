@@ -110,6 +110,18 @@ def objective(
     return lambda nodes, step: loss.ranking(graph, loss.backbone.final(graph, nodes), Moment(seed, step), counted)
 
 
+def optimiser(nodes: Tensor, rate: float) -> torch.optim.Optimizer:
+    """Adam over a table of nodes."""
+    return torch.optim.Adam([nodes], lr=rate, betas=(0.9, 0.99), eps=1e-15, fused=True)
+
+
+def descend(adam: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step along the loss."""
+    adam.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    adam.step()
+
+
 def fit(
     config: BackboneConfig,
     shared: Interactions,
@@ -133,14 +145,12 @@ def fit(
     """
     nodes = nodes.clone().requires_grad_()
     graph, loss_of = BipartiteGraph(shared), make_loss(config)
-    adam = torch.optim.Adam([nodes], lr=rate or config.rate, betas=(0.9, 0.99), eps=1e-15, fused=True)
+    adam = optimiser(nodes, rate or config.rate)
     log: list[Mapping[str, Any]] = []
     for epoch in epochs:
         watch, total, steps = Stopwatch(), 0.0, 0
         for loss in _losses(loss_of, graph, nodes, Moment(seed, epoch), config.batch):
-            adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            adam.step()
+            descend(adam, loss)
             total, steps = total + float(loss.detach()), steps + 1
         record = {"stage": "train", "round": epoch, "loss": total / steps}
         log.append({**record, "seconds": round(watch.seconds, 4)})
