@@ -130,7 +130,8 @@ class PairwiseLoss:
         """L2 per node, users and items apart."""
         shares = torch.full((graph.n_nodes,), 1 / graph.n_items)
         shares[: graph.n_users] = 1 / graph.n_users
-        return 0.5 * self.regularisation * (torch.linalg.vecdot(nodes, nodes) @ shares)
+        squares: Tensor = torch.linalg.vecdot(nodes, nodes)
+        return 0.5 * self.regularisation * (squares @ shares)
 
     def _weights(self, edges: Interactions) -> Tensor:
         """The weight of each of a user's edges, shape [n_users]."""

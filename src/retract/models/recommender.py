@@ -98,3 +98,50 @@ def standardised(scores: Tensor) -> Tensor:
     centred = scores - scores.mean(dim=1, keepdim=True)
     deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
     return centred / deviation.clamp_min(1e-12)
+
+
+class HistoryReader:
+    """A table read through a history alone: what anybody can score by who has the table, and no vector of a user.
+
+    Parameters
+    ----------
+    table
+        Rows of the items, shape [n_items, d].
+    """
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
+
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+        """Shape [len(users), n_items]."""
+        return read_history(users, history, self.table) @ self.table.T
+
+
+def read_history(users: NDArray[np.int64], history: Interactions, table: Tensor) -> Tensor:
+    """|D_u|^{-1/2} Σ_{i ∈ D_u} table_i for some users, shape [len(users), d]."""
+    rows = history.csr()[users]
+    scale = np.maximum(np.diff(rows.indptr), 1)[:, None] ** -0.5
+    return torch.from_numpy((rows @ table.numpy()) * scale).float()
+
+
+class OrPopular:
+    """A recommender for the users that it knows, and what is popular for all others.
+
+    Parameters
+    ----------
+    model
+        The recommender.
+    known
+        Whether it knows a user, shape [n_users].
+    popularity
+        Interactions per item, shape [n_items].
+    """
+
+    def __init__(self, model: Recommender, known: NDArray[np.bool_], popularity: NDArray[np.int64]) -> None:
+        self.model, self.known = model, known
+        self.popularity = torch.from_numpy(popularity / max(popularity.max(initial=0), 1)).float()
+
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+        """Shape [len(users), n_items]; popularity lies between 0 and 1."""
+        known = torch.from_numpy(self.known[users])[:, None]
+        return torch.where(known, self.model.scores(users, history), self.popularity)

@@ -13,10 +13,10 @@ from torch import Tensor
 from retract.data import Interactions
 from retract.evaluation.ranking import evaluate
 from retract.federation import Broadcast, Clients, ClientTask, LocalEngine, Update
+from retract.models.recommender import read_history
 from retract.report.facts import CurvePoint
 from retract.systems.base import System, Trained
 from retract.systems.fedshare import FedShareConfig
-from retract.systems.fedshare.client import read_history
 from retract.systems.fedshare.server import SharedGraph
 
 

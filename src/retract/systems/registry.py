@@ -11,18 +11,21 @@ from retract.systems.baselines import LightGCN, LightGCNConfig, RecEraser, RecEr
 from retract.systems.exact import Exact, ExactConfig
 from retract.systems.fedshare import FedShare, FedShareConfig
 from retract.systems.settings import read_settings
+from retract.systems.unlearnrec import UnlearnRec, UnlearnRecConfig
 
 _CONFIGS: Mapping[str, type[SystemConfig]] = {
     "exact": ExactConfig,
     "fedshare": FedShareConfig,
     "lightgcn": LightGCNConfig,
     "receraser": RecEraserConfig,
+    "unlearnrec": UnlearnRecConfig,
 }
 _SYSTEMS: Mapping[str, Callable[..., Any]] = {
     "exact": Exact,
     "fedshare": FedShare,
     "lightgcn": LightGCN,
     "receraser": RecEraser,
+    "unlearnrec": UnlearnRec,
 }
 
 

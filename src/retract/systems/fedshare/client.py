@@ -16,7 +16,7 @@ from retract.federation import Broadcast, Clients, ClientState, Cohort, Reply, U
 from retract.models.ego import EgoBatch
 from retract.models.losses import activity_weights, bpr
 from retract.models.negatives import sample_negatives
-from retract.models.recommender import standardised
+from retract.models.recommender import read_history, standardised
 from retract.models.sparse import pair_scores, row_sums
 from retract.systems.fedshare.config import FedShareConfig
 
@@ -159,27 +159,3 @@ class FedShareRecommender:
         seen = read_history(users, history, self.global_items)
         global_scores = standardised(seen @ self.global_items.T)
         return local_scores.lerp(global_scores, self.mix)
-
-
-class HistoryReader:
-    """A table read through a history alone: what anybody can score by who has the table, and no vector of a user.
-
-    Parameters
-    ----------
-    table
-        Rows of the items, shape [n_items, d].
-    """
-
-    def __init__(self, table: Tensor) -> None:
-        self.table = table
-
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
-        """Shape [len(users), n_items]."""
-        return read_history(users, history, self.table) @ self.table.T
-
-
-def read_history(users: NDArray[np.int64], history: Interactions, table: Tensor) -> Tensor:
-    """|D_u|^{-1/2} Σ_{i ∈ D_u} table_i for some users, shape [len(users), d]."""
-    rows = history.csr()[users]
-    scale = np.maximum(np.diff(rows.indptr), 1)[:, None] ** -0.5
-    return torch.from_numpy((rows @ table.numpy()) * scale).float()

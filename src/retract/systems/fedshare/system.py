@@ -15,9 +15,9 @@ from retract.data import Interactions
 from retract.errors import DataError
 from retract.federation import Clients, Engine
 from retract.models.lightgcn import DotProduct
-from retract.models.recommender import Recommender
+from retract.models.recommender import HistoryReader, Recommender
 from retract.systems.base import Memory, Objective, Progress, Stopwatch, Trained, Withdrawal, no_progress
-from retract.systems.fedshare.client import FedShareRecommender, HistoryReader, LocalEpoch
+from retract.systems.fedshare.client import FedShareRecommender, LocalEpoch
 from retract.systems.fedshare.config import FedShareConfig
 from retract.systems.fedshare.server import Server, SharedGraph
 from retract.systems.fedshare.unlearning import ContrastiveUnlearning

@@ -1,0 +1,190 @@
+"""Influence encoders: from a forget set to the change of the initial embeddings that takes it out of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from retract.data import Interactions
+from retract.models.backbones import Backbone
+from retract.models.graph import BipartiteGraph
+from retract.models.influence import local_influence
+from retract.systems.backbone import make_backbone
+from retract.systems.unlearnrec.config import UnlearnRecConfig
+
+GATE_WIDTH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Removal:
+    """A forget set, the graph without it, and the model that it is to leave.
+
+    Parameters
+    ----------
+    graph
+        Of the retained edges.
+    forget
+        The edges to forget, none of them retained.
+    nodes
+        Initial embeddings of the model as it stands, frozen; shape [n_nodes, d].
+    config
+        Settings of the backbone.
+    """
+
+    graph: BipartiteGraph
+    forget: Interactions
+    nodes: Tensor
+    config: UnlearnRecConfig
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """What takes initial to final embeddings."""
+        return make_backbone(self.config)
+
+    @cached_property
+    def final(self) -> Tensor:
+        """The final embeddings of the model as it stands, over the retained graph; shape [n_nodes, d]."""
+        return self.backbone.final(self.graph, self.nodes)
+
+    @cached_property
+    def guess(self) -> Tensor:
+        """What the forgotten edges put into the initial embeddings, in closed form; shape [n_nodes, d]."""
+        return local_influence(
+            self.backbone,
+            self.graph,
+            self.forget,
+            self.nodes,
+            regularisation=self.config.regularisation,
+            activity_exponent=self.config.activity_exponent,
+        )
+
+    @cached_property
+    def share(self) -> Tensor:
+        """The part of each node's edges that is forgotten, shape [n_nodes]."""
+        gone, left = (_degrees(part) for part in (self.forget, self.graph.interactions))
+        return gone / (gone + left).clamp_min(1)
+
+    @cached_property
+    def isolated(self) -> Tensor:
+        """Nodes without an edge left, bool, shape [n_nodes]."""
+        return _degrees(self.graph.interactions) == 0
+
+    @cached_property
+    def features(self) -> Tensor:
+        """What gates read of each node: log degree, forgotten part, and whether it is an item; shape [n_nodes, 3]."""
+        is_item = torch.arange(self.graph.n_nodes) >= self.graph.n_users
+        return torch.stack([_degrees(self.graph.interactions).log1p() / 5, 2 * self.share, is_item.float()], dim=1)
+
+    def applied(self, encoder: Encoder) -> Tensor:
+        """New initial embeddings; a node without an edge is zero, and says nothing of what it had."""
+        changed = self.nodes + encoder(self)
+        return torch.where(self.isolated[:, None], torch.zeros_like(changed), changed)
+
+
+class FeedForward(nn.Module):
+    """A residual feed-forward layer that starts as nothing: x + B tanh(A [x, E0]), B = 0.
+
+    Parameters
+    ----------
+    dimension
+        d.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(2 * dimension, dimension), nn.Linear(dimension, dimension)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, change: Tensor, nodes: Tensor) -> Tensor:
+        """Shape as `change`, [n_nodes, d]."""
+        corrected: Tensor = change + self.outer(torch.tanh(self.inner(torch.cat([change, nodes], dim=1))))
+        return corrected
+
+
+class CalibratedEncoder(nn.Module):
+    """Ours: the closed-form guess, gated node by node, and corrected by the feed-forward layer where it touches.
+
+        ΔE_v = f( -g(deg_v, forgotten part of v, side) · guess_v ),    f only where the guess is not zero
+
+    Its parameters are shared by all nodes, so that it holds nothing about any single one.
+
+    Parameters
+    ----------
+    dimension
+        d.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.Linear(3, GATE_WIDTH), nn.Tanh(), nn.Linear(GATE_WIDTH, 1))
+        self.feed_forward = FeedForward(dimension)
+
+    def pretrained(self) -> list[nn.Parameter]:
+        """The gate alone."""
+        return list(self.gate.parameters())
+
+    def forward(self, removal: Removal) -> Tensor:
+        """ΔE, shape [n_nodes, d]."""
+        change = -softplus(self.gate(removal.features)) * removal.guess
+        touched = (removal.share > 0)[:, None]
+        return torch.where(touched, self.feed_forward(change, removal.nodes), change)
+
+
+class PaperEncoder(nn.Module):
+    """The paper's: a table H over the forgotten edges, then over the retained ones, less a learnt part of Ê.
+
+        Ĥ = Â_r-propagated( Σ_{l=0..L} Â_Δ^l H )  -  α Â_Δ^L (Ê ∘ w),    ΔE = FFN(Ĥ)
+
+    Parameters
+    ----------
+    n_nodes, dimension
+        Shape of the tables.
+    layers, hops
+        L over the forgotten edges, K over the retained ones.
+    """
+
+    def __init__(self, n_nodes: int, dimension: int, layers: int, hops: int) -> None:
+        super().__init__()
+        self.layers, self.hops = layers, hops
+        self.table = nn.Parameter(torch.zeros(n_nodes, dimension))
+        self.rate = nn.Parameter(torch.full((n_nodes, 1), 0.5))
+        self.strength = nn.Parameter(torch.tensor(0.1))
+        self.feed_forward = FeedForward(dimension)
+
+    def pretrained(self) -> list[nn.Parameter]:
+        """Everything."""
+        return list(self.parameters())
+
+    def forward(self, removal: Removal) -> Tensor:
+        """ΔE, shape [n_nodes, d]."""
+        forgotten = BipartiteGraph(removal.forget)
+        spread = removal.graph.propagate(forgotten.propagate(self.table, self.layers), self.hops) / (self.hops + 1)
+        withdrawn = removal.backbone.final(removal.graph, removal.nodes) * self.rate
+        for _ in range(self.layers):
+            withdrawn = forgotten.propagate(withdrawn, 1) - withdrawn
+        change: Tensor = self.feed_forward(spread - self.strength * withdrawn, removal.nodes)
+        return change
+
+
+Encoder = CalibratedEncoder | PaperEncoder
+"""An influence encoder: called with a `Removal`, it gives ΔE, shape [n_nodes, d]."""
+
+
+def make_encoder(config: UnlearnRecConfig, n_nodes: int, seed: int) -> Encoder:
+    """The encoder that the settings name, as it is before pre-training; weights keyed by the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.encoder == "paper":
+            return PaperEncoder(n_nodes, config.dimension, config.layers, config.hops)
+        return CalibratedEncoder(config.dimension)
+
+
+def _degrees(edges: Interactions) -> Tensor:
+    """Of users, then items; float32, shape [n_nodes]."""
+    return torch.from_numpy(np.concatenate([edges.user_degrees(), edges.item_degrees()])).float()
