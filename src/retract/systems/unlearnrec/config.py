@@ -36,7 +36,7 @@ class UnlearnRecConfig(BackboneConfig):
     finetune_steps: Annotated[
         int, Field(ge=0, description="Steps on the feed-forward layers at a request; 0 for a forward pass alone.")
     ] = 0
-    finetune_rate: Annotated[float, Field(gt=0, description="Adam rate of these steps.")] = 0.003
+    finetune_rate: Annotated[float, Field(gt=0, description="Adam rate of these steps.")] = 0.001
     finetune_seconds: Annotated[
         float, Field(gt=0, description="No further such step begins after so many seconds of a request.")
     ] = 60.0
