@@ -25,8 +25,9 @@ import torch
 
 from retract.audit.audit import Auditor, train_oracle
 from retract.audit.case import Case
-from retract.audit.cell import Cell, train, unlearn
+from retract.audit.cell import train, unlearn
 from retract.audit.forget_sets import ForgetSet
+from retract.audit.shadows import Shadows, imitations
 from retract.data import Dataset, Sharing, load
 from retract.federation import LocalEngine
 from retract.systems.base import prepared, withdraw
@@ -64,8 +65,8 @@ def measured(
         oracle = train_oracle(case, retained)
         shadows = None
         if name != "gowalla":
-            cell = Cell("unlearnrec", {}, text, "unshare", 1.0, seed)
-            shadows = cell.shadows(system, sharing, retained.sharing, forget, test, lambda *_: None)
+            pair = imitations(retained.sharing, "unshare", forget, seed)
+            shadows = Shadows.trained(system, "unshare", pair, test, seed)
         auditor = Auditor(case, oracle, shadows)
         for variant, (method, before) in variants.items():
             after, spent = unlearn(method, before, "unshare", forget, seed)

@@ -63,7 +63,7 @@ class Cell:
         case = Case(system, self.kind, forget, plain, test, self.seed, decoys=decoys)
         retained, _ = withdraw(plain.clients, self.kind, forget)
         oracle = train_oracle(case, retained, progress)
-        shadows = self.shadows(case, base, retained.sharing, decoys, progress)
+        shadows = self._shadows(case, base, retained.sharing, decoys, progress)
         auditor = Auditor(case, oracle, shadows, relearn=True)
         about = {"forget": self.forget, "seed": self.seed, "kind": self.kind, "data": dataset.name, "share": self.share}
         for name in methods:
@@ -91,7 +91,7 @@ class Cell:
         sharing = spec.planted(base, test, self.seed)
         return base, sharing, spec.drawn(sharing, base, self.kind, self.seed), test
 
-    def shadows(
+    def _shadows(
         self, case: Case, base: Sharing, retained: Sharing, decoys: Interactions, progress: Progress
     ) -> Shadows | None:
         """What was planted is imitated by planting likewise, whatever else by like withdrawals of other users."""
