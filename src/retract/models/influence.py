@@ -40,7 +40,7 @@ def local_influence(
         ρ_v = Σ_{e ∈ F_v} a_e / Σ_{e ∈ F_v ∪ S_v} a_e
 
     with y_e the final embedding at the other end of e, a_e = w_e σ(-m_e) its pull in BPR, m_e its margin over the mean
-    item, w_e its activity weight. The second term is the pull of the negatives that go with the edges: where all
+    item, w_e its activity weight: over S, or over F ∪ S at an end that S leaves without an edge. The second term is the pull of the negatives that go with the edges: where all
     balances, they pull as the positives do. H_v is the curvature of the retained loss at v alone,
 
         H_v = c² ( Σ_{e ∈ S_v} w_e σ'(m_e) y_e y_eᵀ + negatives ) + λ_v I,
@@ -68,9 +68,9 @@ def local_influence(
         x, shape [n_nodes, d]; to be subtracted. Zero where nothing is forgotten or nothing retained.
     """
     n_users = graph.n_users
-    final = backbone.final(graph, nodes)
+    final = _standing(backbone, graph, forget, nodes)
     users, items = final[:n_users], final[n_users:]
-    weights = _weights(graph.interactions, activity_exponent)
+    weights = _weights(graph.interactions, forget, activity_exponent)
     gone, left = (_Edges.of(edges, users, items, weights) for edges in (forget, graph.interactions))
     own = _own_weights(backbone, graph)
     of_users = _UserCurvature(left, items, own[0], regularisation / n_users)
@@ -166,10 +166,21 @@ class _ItemCurvature:
         return self.own**2 * (pattern.transposed_times(bent, self.users) + rows @ self.negatives) + self.ridge * rows
 
 
-def _weights(retained: Interactions, exponent: float) -> Tensor:
+def _standing(backbone: Backbone, graph: BipartiteGraph, forget: Interactions, nodes: Tensor) -> Tensor:
+    """Final embeddings over S; of a node that S leaves without an edge, those over F ∪ S, by which it pulled."""
+    final, retained = backbone.final(graph, nodes), graph.interactions
+    left, gone = (np.concatenate([edges.user_degrees(), edges.item_degrees()]) for edges in (retained, forget))
+    emptied = torch.from_numpy((left == 0) & (gone > 0))
+    if not emptied.any():
+        return final
+    return torch.where(emptied[:, None], backbone.final(BipartiteGraph(retained | forget), nodes), final)
+
+
+def _weights(retained: Interactions, forget: Interactions, exponent: float) -> Tensor:
     """Of the edges of each user, shape [n_users]; their sum over the retained edges is 1."""
     degrees = retained.user_degrees()
-    weights = activity_weights(degrees, retained.n_items, exponent)
+    had = np.where(degrees > 0, degrees, forget.user_degrees())
+    weights = activity_weights(had, retained.n_items, exponent)
     return weights / (weights @ torch.from_numpy(degrees).float()).clamp_min(1e-12)
 
 
