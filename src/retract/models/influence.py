@@ -40,8 +40,9 @@ def local_influence(
         ρ_v = Σ_{e ∈ F_v} a_e / Σ_{e ∈ F_v ∪ S_v} a_e
 
     with y_e the final embedding at the other end of e, a_e = w_e σ(-m_e) its pull in BPR, m_e its margin over the mean
-    item, w_e its activity weight: over S, or over F ∪ S at an end that S leaves without an edge. The second term is the pull of the negatives that go with the edges: where all
-    balances, they pull as the positives do. H_v is the curvature of the retained loss at v alone,
+    item, w_e its activity weight: all over S, but at an end that S leaves without an edge, where they are over F ∪ S.
+    The second term is the pull of the negatives that go with the edges: where all balances, they pull as the positives
+    do. H_v is the curvature of the retained loss at v alone,
 
         H_v = c² ( Σ_{e ∈ S_v} w_e σ'(m_e) y_e y_eᵀ + negatives ) + λ_v I,
 
