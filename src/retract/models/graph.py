@@ -37,12 +37,12 @@ class Places:
     columns
         Column of every place, int32, shape [2 n_edges].
     edges
-        The edge at every place, shape [2 n_edges].
+        The edge at every place, int32, shape [2 n_edges].
     """
 
     indptr: NDArray[np.int64]
     columns: NDArray[np.int32]
-    edges: NDArray[np.int64]
+    edges: NDArray[np.int32]
 
     @classmethod
     def of(cls, interactions: Interactions, order: NDArray[np.int64] | None = None) -> Places:
@@ -57,7 +57,7 @@ class Places:
         edges = np.tile(np.arange(len(interactions)), 2)
         matrix = sp.coo_matrix((edges, (rows, columns)), shape=(n_nodes, n_nodes)).tocsr()
         matrix.sort_indices()
-        return cls(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data)
+        return cls(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data.astype(np.int32))
 
     def rows(self, rows: NDArray[np.int64], adjacency: Tensor) -> Tensor:
         """Some rows of an adjacency over these places, sparse, shape [len(rows), n_nodes]."""
@@ -73,9 +73,12 @@ class Places:
 
     def kept(self, keep: NDArray[np.bool_]) -> Places:
         """The places of the kept edges (shape [n_edges]), which are numbered anew in their order."""
-        stays = keep[self.edges]
-        indptr = np.concatenate([[0], np.cumsum(stays)])[self.indptr]
-        return Places(indptr, self.columns[stays], (np.cumsum(keep) - 1)[self.edges[stays]])
+        stays = keep.take(self.edges)
+        number, before = np.cumsum(keep, dtype=np.int32) - 1, np.zeros(len(stays) + 1, dtype=np.int32)
+        np.cumsum(stays, dtype=np.int32, out=before[1:])
+        places = np.flatnonzero(stays)
+        indptr = before[self.indptr].astype(np.int64)
+        return Places(indptr, self.columns.take(places), number.take(self.edges.take(places)))
 
     def matrix(self, values: NDArray[np.float32]) -> Tensor:
         """The sparse CSR matrix with `values` (shape [n_edges]) at the edges' places."""
