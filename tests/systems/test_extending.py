@@ -129,7 +129,7 @@ def test_private_news_reach_the_clients_and_change_nothing_that_the_model_knew(t
     old = before.catalog.item_ids.tolist()
     for name, table in dense(before, old).items():
         assert np.array_equal(dense(after, old)[name], table), name
-    assert len(recommend_folder(out, "new", 3)) == 3
+    assert len(recommend_folder(out, "new", 3).items) == 3
 
 
 def test_private_news_count_where_private_interactions_do(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_catalog_that_outgrows_its_memory_gets_another_form(tmp_path: Path) ->
     assert form_of(load(out).trained.model) == "ease"
     extend_folder(out, dataset(NEW), share=1)
     assert form_of(load(out).trained.model) != "ease"
-    assert recommend_folder(out, "new", 3)
+    assert recommend_folder(out, "new", 3).items
 
 
 # --- what enters ------------------------------------------------------------------------------------------------------

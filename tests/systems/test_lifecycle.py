@@ -79,7 +79,7 @@ def test_a_centralised_system_lives_the_same_life(tmp_path: Path) -> None:
 
 
 def test_recommendations_are_the_best_of_what_the_user_has_not_had(folder: Path) -> None:
-    held, found = load(folder), recommend_folder(folder, "u3", 10)
+    held, found = load(folder), recommend_folder(folder, "u3", 10).items
     had = items(held, "shared", "u3") | items(held, "private", "u3")
     assert len(found) == 10
     assert not had & {line.item for line in found}
@@ -90,7 +90,7 @@ def test_recommendations_are_the_best_of_what_the_user_has_not_had(folder: Path)
 def test_a_list_ends_where_nothing_unseen_is_left(folder: Path) -> None:
     held = load(folder)
     left = 15 - len(items(held, "shared", "u3") | items(held, "private", "u3"))
-    assert len(recommend_folder(folder, "u3", 15)) == left
+    assert len(recommend_folder(folder, "u3", 15).items) == left
 
 
 @pytest.mark.parametrize("k", [0, -1, 16])

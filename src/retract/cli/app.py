@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from retract.systems.base import Kind
 
 MANIFEST = "manifest.json"
+SYSTEMS = "exact, fedshare, lightgcn, receraser or unlearnrec"
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A trained folder.", show_default=False)]
 Data = Annotated[
@@ -101,9 +102,7 @@ def demo(
 
 @app.command()
 def train(
-    system: Annotated[
-        str, typer.Argument(metavar="SYSTEM", help="exact, fedshare, lightgcn or receraser.", show_default=False)
-    ],
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help=f"{SYSTEMS}.", show_default=False)],
     data: Data,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The trained folder to write.", show_default=False)],
     share: Annotated[float, typer.Option(metavar="RATIO", help="The part that every user shares, in [0, 1].")] = 0.5,
@@ -112,6 +111,14 @@ def train(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the system; repeatable.")
     ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of unlearnrec, the graph recommender: lightgcn, sgl or simgcl. As --set backbone=NAME.",
+            show_default=False,
+        ),
+    ] = None,
     user_col: Column = None,
     item_col: Column = None,
     rating_col: Column = None,
@@ -119,22 +126,22 @@ def train(
     fold_col: Column = None,
     as_json: Json = False,
 ) -> None:
-    """Train SYSTEM (exact, fedshare, lightgcn or receraser) on a data set and write a trained folder."""
+    """Train SYSTEM on a data set and write a trained folder."""
     from retract.data import Columns, load
     from retract.systems import lifecycle
     from retract.systems.registry import make_system
 
-    chosen = make_system(system, settings_of(setting or []))
+    chosen = make_system(system, _with_backbone(settings_of(setting or []), backbone))
     dataset = load(data, columns=Columns(user_col, item_col, rating_col, timestamp_col, fold_col))
     with telling_what_is_left(out, MANIFEST), progress_bars() as progress:
         report = lifecycle.train_folder(chosen, dataset, out, share=share, seed=seed, force=force, progress=progress)
     for text in report.notes:
         note(text)
-    preparing = f" and {report.prepare_seconds:.1f} s to prepare for forgetting" if report.prepare_seconds else ""
     rows = {
         "users × items": f"{report.users:,} × {report.items:,}",
         "interactions": f"{report.shared:,} shared, {report.private:,} private",
-        "time": f"{report.seconds:.1f} s{preparing}, peak memory {report.peak_mb:,.0f} MB",
+        "time": f"{report.seconds:.1f} s, peak memory {report.peak_mb:,.0f} MB",
+        **({"time to prepare": f"{report.prepare_seconds:.1f} s, to forget fast"} if report.prepare_seconds else {}),
         "kept to forget by": size(report.memory_bytes),
         "sent": f"{size(report.bytes_up)} up, {size(report.bytes_down)} down",
     }
@@ -162,11 +169,13 @@ def recommend(
         both = "give --user with a trained folder, or --items with a shipped file"
         raise click.UsageError(both, click.get_current_context())
     if items is not None:
-        found = shipping.recommend_shipped(folder, _names(items), k)
+        found = lifecycle.Recommendations(tuple(shipping.recommend_shipped(folder, _names(items), k)), None)
     else:
         found = lifecycle.recommend_folder(folder, str(user), k)
-    rows = [[str(place), line.item, line.title, f"{line.score:.3f}"] for place, line in enumerate(found, start=1)]
-    fields = {"user": user, "items": [asdict(line) for line in found]}
+    if found.fallback is not None:
+        note(f"user {user} shares nothing, so the model does not know them: the list goes by {found.fallback}")
+    rows = [[str(place), line.item, line.title, f"{line.score:.3f}"] for place, line in enumerate(found.items, start=1)]
+    fields = {"user": user, **asdict(found)}
     emit(fields, as_json, grid(["", "item", "title", "score"], rows, numeric=["", "score"]))
 
 
@@ -237,8 +246,8 @@ def unlearn(
             witness=witness or lifecycle.no_witness,
             progress=progress,
         )
-    if made is not None:
-        note(made)
+    for text in (*([made] if made is not None else []), *report.notes):
+        note(text)
     fields = {**asdict(report), **(witness.fields if witness else {})}
     if report.waiting:
         text = f"{report.waiting} user(s) wait until {report.at_least} withdraw something shared: nothing was changed."
@@ -368,6 +377,17 @@ def _names(items: list[str]) -> list[str]:
     if not named:
         raise click.UsageError("--items names no item", click.get_current_context())
     return named
+
+
+def _with_backbone(settings: dict[str, str], backbone: str | None) -> dict[str, str]:
+    """The settings, the backbone among them where it was given by its own option."""
+    if backbone is None:
+        return settings
+    if "backbone" in settings:
+        raise ConfigError(
+            f"the backbone is given twice: --backbone {backbone} and --set backbone={settings['backbone']}"
+        )
+    return {**settings, "backbone": backbone}
 
 
 def settings_of(given: list[str]) -> dict[str, str]:

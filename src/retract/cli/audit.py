@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retract.cli.app import MANIFEST, Column, Data, Folder, Json, Seed, app, names_of, settings_of
+from retract.cli.app import MANIFEST, SYSTEMS, Column, Data, Folder, Json, Seed, app, names_of, settings_of
 from retract.cli.output import audit_tables, emit, grid, metric, note, progress_bars, telling_what_is_left
 from retract.errors import CertificateError, ConfigError
 
@@ -113,7 +113,7 @@ def compare(
     ],
     systems: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME,…", help="exact, fedshare, lightgcn, receraser; exact and fedshare unless given."),
+        typer.Option(metavar="NAME,…", help=f"{SYSTEMS}; exact and fedshare unless given."),
     ] = None,
     methods: Annotated[
         list[str] | None,

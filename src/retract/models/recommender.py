@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +33,26 @@ class Recommender(Protocol):
             float32, shape [n, n_items].
         """
         ...
+
+
+@runtime_checkable
+class FallsBack(Protocol):
+    """A recommender that knows some users, and gives all others the same."""
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Whether it knows a user, shape [n_users]."""
+        ...
+
+    @property
+    def fallback(self) -> str:
+        """What the users get whom it does not know, in a word such as "popularity"."""
+        ...
+
+
+def fallback_of(model: Recommender, user: int) -> str | None:
+    """What a user gets who is not known to the model; None where the list is the user's own."""
+    return model.fallback if isinstance(model, FallsBack) and not model.known[user] else None
 
 
 @dataclass(frozen=True)
@@ -136,6 +156,8 @@ class OrPopular:
     popularity
         Interactions per item, shape [n_items].
     """
+
+    fallback = "popularity"
 
     def __init__(self, model: Recommender, known: NDArray[np.bool_], popularity: NDArray[np.int64]) -> None:
         self.model, self.known = model, known

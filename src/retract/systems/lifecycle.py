@@ -16,11 +16,12 @@ from retract.data import Dataset, Interactions, Sharing
 from retract.errors import ConfigError, DataError
 from retract.evaluation.ranking import evaluate
 from retract.federation import Clients, LocalEngine
-from retract.models.recommender import Recommender, recommend_to
+from retract.models.recommender import Recommender, fallback_of, recommend_to
 from retract.systems import folder as folders
 from retract.systems import storage
 from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress, now, prepared, require_finite, withdraw
 from retract.systems.folder import Request, TrainedFolder
+from retract.systems.isolation import isolated
 from retract.systems.requests import pending_of
 
 K = 20
@@ -55,6 +56,8 @@ class UnlearnReport:
     """What `apply_requests` did: counts of requests and interactions, seconds of unlearning alone, metrics.
 
     `waiting` is how many users still wait because fewer than `at_least` of them withdraw something shared.
+    `isolated_users` are those still here whose last shared interaction has gone, `isolated_items` those that nobody
+    shares any more; `notes` say what that changes for them.
     """
 
     requests: int
@@ -65,6 +68,9 @@ class UnlearnReport:
     memory_bytes: int
     waiting: int = 0
     at_least: int = 1
+    isolated_users: int = 0
+    isolated_items: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,14 @@ class Recommended:
     score: float
 
 
+@dataclass(frozen=True)
+class Recommendations:
+    """A list for one user, best first; `fallback` is what it goes by where the model does not know the user."""
+
+    items: tuple[Recommended, ...]
+    fallback: str | None
+
+
 def train_folder(
     system: System,
     dataset: Dataset,
@@ -192,7 +206,7 @@ def train_folder(
     )
 
 
-def recommend_folder(path: Path, user: str, k: int | None = None) -> list[Recommended]:
+def recommend_folder(path: Path, user: str, k: int | None = None) -> Recommendations:
     """The best items that a user has not had yet; fewer where fewer are left.
 
     Parameters
@@ -213,7 +227,9 @@ def recommend_folder(path: Path, user: str, k: int | None = None) -> list[Recomm
     code, history = held.catalog.user(user), held.clients.interactions
     if not len(history.items_of(code)):
         raise DataError(f"user {user!r} holds no interaction in {path}: there is nothing to recommend from")
-    return [Recommended(*line) for line in recommend_to(held.recommender(), code, history, k)]
+    model = held.recommender()
+    best = tuple(Recommended(*line) for line in recommend_to(model, code, history, k))
+    return Recommendations(best, fallback_of(model, code))
 
 
 def apply_requests(
@@ -256,7 +272,7 @@ def apply_requests(
     seen = (before.trained.shared & (erase | unshare)).active_users()
     if not before.pending or (at_least > 1 and len(seen) < at_least):
         waiting = len({request.user for request in before.pending})
-        metrics = _judged(before, before.test, judge)
+        metrics = _judged(before.recommender(), before, before.test, judge)
         return UnlearnReport(0, 0, 0.0, metrics, metrics, before.trained.memory.nbytes, waiting, at_least)
     if not len(before.clients.interactions - erase):
         raise DataError(f"these erasures leave nobody with an interaction: nothing was applied; delete {path} instead")
@@ -265,7 +281,9 @@ def apply_requests(
     after, unsharing_id, unsharing = _forget(erased, "unshare", unshare, seed, progress)
     steps = (*erasing, *unsharing)
     require_finite(after.trained)
-    metrics_before, metrics = (_judged(held, after.test, judge) for held in (before, after))
+    model = after.recommender()
+    metrics_before = _judged(before.recommender(), before, after.test, judge)
+    metrics = _judged(model, after, after.test, judge)
     withdrawals = {"erase": erasure_id, "unshare": unsharing_id}
     applied, settled_at, gone = {request.id for request in before.pending}, now(), _gone(after.clients, erase)
     names = {str(before.catalog.user_ids[user]) for user in gone}
@@ -279,9 +297,19 @@ def apply_requests(
     saved = after.renamed(after.catalog.without_users(gone))
     files = witness(Applied(steps, before.pending, saved))
     folders.replace_state(path, before, saved, settle, files)
-    seconds = sum(step.seconds for step in steps)
-    forgotten, memory = len(erase) + len(unshare), after.trained.memory.nbytes
-    return UnlearnReport(len(applied), forgotten, round(seconds, 3), metrics, metrics_before, memory, at_least=at_least)
+    left_alone = isolated(before.clients, after.clients)
+    return UnlearnReport(
+        requests=len(applied),
+        forgotten=len(erase) + len(unshare),
+        seconds=round(sum(step.seconds for step in steps), 3),
+        metrics=metrics,
+        metrics_before=metrics_before,
+        memory_bytes=after.trained.memory.nbytes,
+        at_least=at_least,
+        isolated_users=len(left_alone.users),
+        isolated_items=len(left_alone.items),
+        notes=left_alone.notes(model),
+    )
 
 
 def status(path: Path) -> Status:
@@ -310,9 +338,9 @@ def measure(model: Recommender, history: Interactions, test: Interactions) -> di
     return {name: round(float(values.mean()), 6) if len(values) else None for name, values in columns}
 
 
-def _judged(held: TrainedFolder, test: Interactions, judge: bool) -> dict[str, float | None]:
+def _judged(model: Recommender, held: TrainedFolder, test: Interactions, judge: bool) -> dict[str, float | None]:
     """The metrics of a folder's model; None each where they are not wanted."""
-    return measure(held.recommender(), held.clients.interactions, test if judge else Interactions.empty(held.catalog))
+    return measure(model, held.clients.interactions, test if judge else Interactions.empty(held.catalog))
 
 
 def _notes(train: Interactions) -> tuple[str, ...]:

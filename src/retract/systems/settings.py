@@ -44,6 +44,8 @@ def _explain(name: str, config: type[SystemConfig], problem: Mapping[str, Any]) 
 
 def _allowed(schema: Mapping[str, Any]) -> str:
     """A setting's type and range in words, from its JSON schema."""
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
     kinds = {"integer": "a whole number", "number": "a number"}
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
     bounds = [f"{word} {schema[key]:g}" for key, word in words.items() if math.isfinite(schema.get(key, math.nan))]

@@ -213,7 +213,7 @@ def fit_encoder(
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         adam.step()
         decay.step()
-        log.append({"stage": schedule.stage, "round": step, **{name: float(loss) for name, loss in losses.items()}})
+        log.append({"stage": schedule.stage, "round": step, **{name: loss.item() for name, loss in losses.items()}})
         progress(schedule.stage, step + 1, schedule.steps)
     return log
 

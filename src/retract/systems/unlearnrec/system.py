@@ -184,9 +184,9 @@ class UnlearnRec:
         if not len(kept) or not len(gone):
             raise DataError(
                 f"{len(shared):,} shared interactions are too few to withhold a part of them from a twin: share more, "
-                "or take encoder=paper"
+                "or take the encoder that needs none (--set encoder=paper)"
             )
-        twin = self.train(kept, engine, seed=trained.seed, progress=progress)
+        twin = self.train(kept, engine, seed=trained.seed, progress=_as_twin(progress))
         twins = self.nodes(twin), torch.cat([twin.model["users"], twin.model["items"]])
 
         @cache
@@ -263,6 +263,11 @@ def _mark(nodes: Tensor) -> Tensor:
     """What tells a model from another, int64, shape [1]."""
     digest = hashlib.blake2b(nodes.contiguous().numpy().tobytes(), digest_size=8).digest()
     return torch.tensor([int.from_bytes(digest, "little", signed=True)])
+
+
+def _as_twin(progress: Progress) -> Progress:
+    """Progress of a training that is not the model's own."""
+    return lambda stage, done, total: progress(f"{stage} a twin", done, total)
 
 
 def _or_popular(model: Recommender, shared: Interactions) -> Recommender:
