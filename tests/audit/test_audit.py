@@ -78,6 +78,15 @@ def test_only_the_systems_own_unlearning_is_prepared_and_only_once(monkeypatch):
     assert all(row.keys() == rows["own"].keys() for row in rows.values())
 
 
+def test_a_pre_trained_encoder_is_audited_as_every_other_way_to_forget():
+    small = {"dimension": "8", "epochs": "30", "layers": "2", "pretrain_steps": "5"}
+    rows = planted("unlearnrec", settings=small, methods=("own", "naive", "retrain"))
+    assert rows["own"].keys() == rows["naive"].keys() == rows["retrain"].keys()
+    assert rows["own"]["prepare_seconds"] > 0 == rows["naive"]["prepare_seconds"]
+    assert rows["own"]["memory_bytes"] > rows["naive"]["memory_bytes"]
+    assert rows["own"]["attack_auc_after"] != rows["naive"]["attack_auc_after"]
+
+
 def test_what_preparing_took_stands_beside_training_and_in_no_speedup(monkeypatch):
     system = registered(monkeypatch, SYSTEM.config)
     prepare = system.prepare

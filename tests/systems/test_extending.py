@@ -353,11 +353,12 @@ def test_too_many_items_for_a_sum_over_clients_are_refused(tmp_path: Path) -> No
     assert on_disk(out) == before
 
 
-@pytest.mark.parametrize("system", ["fedshare", "lightgcn"])
+@pytest.mark.parametrize("system", ["fedshare", "lightgcn", "unlearnrec"])
 def test_what_must_train_again_is_refused(tmp_path: Path, system: str) -> None:
     if system == "fedshare":
         make_folder(tmp_path / "run")
     else:
-        train_folder(make_system("lightgcn", {"steps": "3"}), tiny_dataset(), tmp_path / "run", share=1)
+        few = {"lightgcn": {"steps": "3"}, "unlearnrec": {"epochs": "3", "pretrain_steps": "1", "withheld": "0.2"}}
+        train_folder(make_system(system, few[system]), tiny_dataset(), tmp_path / "run", share=1)
     with pytest.raises(ConfigError, match=f"^{system} cannot take in new data without training again; exact can$"):
         extend_folder(tmp_path / "run", dataset(NEW), share=1)
