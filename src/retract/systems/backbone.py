@@ -23,11 +23,23 @@ BackboneName = Literal["lightgcn", "sgl", "simgcl"]
 BACKBONE_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "lightgcn": {},
-        "sgl": {},
-        "simgcl": {},
+        "sgl": {
+            "layers": 2,
+            "rate": 0.05,
+            "regularisation": 0.004,
+            "epochs": 300,
+            "contrast_weight": 0.01,
+            "edge_dropout": 0.5,
+        },
+        "simgcl": {"layers": 2, "rate": 0.1, "regularisation": 0.0005, "contrast_weight": 0.15},
     }
 )
-"""Where a backbone's defaults differ from LightGCN's."""
+"""Where a backbone's defaults differ from those of `BackboneConfig`, which are LightGCN's.
+
+Tuned in full batch on a tenth of ML-1M's train fold, of every user held out at random, within two and a half minutes on
+one thread. Two layers are as good as three here, and cheaper. A contrast bears a higher rate than ranking alone.
+Recall@20 there: LightGCN .2202, SGL .2252, SimGCL .2263.
+"""
 
 
 class GraphConfig(SystemConfig):
