@@ -80,7 +80,7 @@ def test_training_tells_what_preparing_took_where_something_was_prepared(data, t
         return prepare(*arguments, **named)
 
     monkeypatch.setattr(system, "prepare", slow)
-    assert "to prepare for forgetting" in retract("train", "preparing", "--data", data, "--out", tmp_path / "a").out
+    assert "time to prepare" in retract("train", "preparing", "--data", data, "--out", tmp_path / "a").out
     assert "prepare" not in retract("train", "exact", "--data", data, "--out", tmp_path / "b").out
 
 

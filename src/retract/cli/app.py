@@ -126,7 +126,7 @@ def train(
     fold_col: Column = None,
     as_json: Json = False,
 ) -> None:
-    """Train SYSTEM on a data set and write a trained folder."""
+    """Train SYSTEM (exact, fedshare, lightgcn, receraser or unlearnrec) on a data set; write a trained folder."""
     from retract.data import Columns, load
     from retract.systems import lifecycle
     from retract.systems.registry import make_system
