@@ -17,7 +17,7 @@ from retract.models.losses import activity_weights
 from retract.models.sparse import Pattern, pair_scores, row_sums
 
 PROBES = 16
-"""Random vectors that the diagonal of a propagation is estimated with."""
+"""Random vectors that the reach of a propagation is estimated with."""
 ITERATIONS = 4
 """Of conjugate gradients, for every node: more of them change no audit."""
 
@@ -31,29 +31,33 @@ def local_influence(
     regularisation: float,
     activity_exponent: float,
 ) -> Tensor:
-    """What the forgotten edges put into the initial embedding of each of their ends, all other nodes held.
+    """What the forgotten edges put into the initial embeddings.
 
-    A trained embedding is where the gradients of its edges, of its negatives and of L2 balance. Without some of its
-    edges it would be elsewhere, to first order by an influence function (Koh and Liang, ICML 2017) of its own,
+    Where training has ended, the pulls of a node's edges, of its negatives and of L2 balance at its final embedding.
+    Without some of its edges it would stand elsewhere, all other nodes held: to first order, by an influence function
+    (Koh and Liang, ICML 2017) of its own, off by
 
-        x_v = H_v^{-1} c ( Σ_{e ∈ F_v} a_e y_e  -  ρ_v Σ_{e ∈ F_v ∪ S_v} a_e y_e ),
+        x_v = H_v^{-1} ( Σ_{e ∈ F_v} a_e y_e  -  ρ_v Σ_{e ∈ F_v ∪ S_v} a_e y_e ),
         ρ_v = Σ_{e ∈ F_v} a_e / Σ_{e ∈ F_v ∪ S_v} a_e
 
     with y_e the final embedding at the other end of e, a_e = w_e σ(-m_e) its pull in BPR, m_e its margin over the mean
-    item, w_e its activity weight: all over S, but at an end that S leaves without an edge, where they are over F ∪ S.
-    The second term is the pull of the negatives that go with the edges: where all balances, they pull as the positives
-    do. H_v is the curvature of the retained loss at v alone,
+    item, w_e its activity weight: over S, or over F ∪ S at an end that S leaves without an edge. The second term is
+    the pull of the negatives that go with the edges: where all balances, they pull as the positives do. H_v is the
+    curvature of the retained loss at v alone,
 
-        H_v = c² ( Σ_{e ∈ S_v} w_e σ'(m_e) y_e y_eᵀ + negatives ) + λ_v I,
+        H_v = Σ_{e ∈ S_v} w_e σ'(m_e) y_e y_eᵀ + negatives + λ_v / c² I.
 
-    c the weight that the backbone's `final` gives a node's own initial embedding. H_v x = g is solved by conjugate
-    gradients for all nodes at once, by products over the edges; no H_v is ever formed.
+    H_v x = g is solved by conjugate gradients for all nodes at once, by products over the edges; no H_v is ever formed.
+    With P the propagation that `final` is, the initial embeddings that let the final ones move by x are P x / c², for
+    P = Pᵀ and c² is the mean of the diagonal of P Pᵀ.
 
     The formulation is ours. It takes the place of UnlearnRec's influence dependency matrix, which weighs all forgotten
     edges of a node alike.
 
     Parameters
     ----------
+    backbone
+        Its `final` must be linear in the nodes, and symmetric.
     graph
         Of the retained edges S.
     forget
@@ -66,21 +70,21 @@ def local_influence(
     Returns
     -------
     Tensor
-        x, shape [n_nodes, d]; to be subtracted. Zero where nothing is forgotten or nothing retained.
+        Shape [n_nodes, d]; to be subtracted.
     """
     n_users = graph.n_users
     final = _standing(backbone, graph, forget, nodes)
     users, items = final[:n_users], final[n_users:]
     weights = _weights(graph.interactions, forget, activity_exponent)
     gone, left = (_Edges.of(edges, users, items, weights) for edges in (forget, graph.interactions))
-    own = _own_weights(backbone, graph)
-    of_users = _UserCurvature(left, items, own[0], regularisation / n_users)
-    of_items = _ItemCurvature(left, users, own[1], regularisation / graph.n_items)
-    pulls = (
-        own[0] * _unbalanced(gone.per_user(items), left.per_user(items)),
-        own[1] * _unbalanced(gone.per_item(users), left.per_item(users)),
+    reach = _reach(backbone, graph)
+    of_users = _UserCurvature(left, items, regularisation / n_users / reach[0])
+    of_items = _ItemCurvature(left, users, regularisation / graph.n_items / reach[1])
+    moved = (
+        solved(of_users.times, _unbalanced(gone.per_user(items), left.per_user(items))) / reach[0],
+        solved(of_items.times, _unbalanced(gone.per_item(users), left.per_item(users))) / reach[1],
     )
-    return torch.cat([solved(of_users.times, pulls[0]), solved(of_items.times, pulls[1])])
+    return backbone.final(graph, torch.cat(moved))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +130,12 @@ class _UserCurvature:
         The retained ones.
     items
         Final embeddings, shape [n_items, d].
-    own, ridge
-        c and λ_v.
+    ridge
+        λ_v / c².
     """
 
-    def __init__(self, edges: _Edges, items: Tensor, own: float, ridge: float) -> None:
-        self.edges, self.own, self.ridge = edges, own, ridge
+    def __init__(self, edges: _Edges, items: Tensor, ridge: float) -> None:
+        self.edges, self.ridge = edges, ridge
         self.centred = items - items.mean(dim=0)
         self.spread = self.centred.T @ self.centred / len(items)
         self.bends = row_sums(edges.pattern, edges.bend)[:, None]
@@ -140,7 +144,7 @@ class _UserCurvature:
         """H_u x_u of every user, shape [n_users, d]."""
         pattern = self.edges.pattern
         positives = pattern.times(self.edges.bend * pair_scores(pattern, rows, self.centred), self.centred)
-        return self.own**2 * (positives + self.bends * (rows @ self.spread)) + self.ridge * rows
+        return positives + self.bends * (rows @ self.spread) + self.ridge * rows
 
 
 class _ItemCurvature:
@@ -152,19 +156,19 @@ class _ItemCurvature:
         The retained ones.
     users
         Final embeddings, shape [n_users, d].
-    own, ridge
-        c and λ_v.
+    ridge
+        λ_v / c².
     """
 
-    def __init__(self, edges: _Edges, users: Tensor, own: float, ridge: float) -> None:
-        self.edges, self.users, self.own, self.ridge = edges, users, own, ridge
+    def __init__(self, edges: _Edges, users: Tensor, ridge: float) -> None:
+        self.edges, self.users, self.ridge = edges, users, ridge
         self.negatives = (users * row_sums(edges.pattern, edges.bend)[:, None]).T @ users / edges.pattern.n_columns
 
     def times(self, rows: Tensor) -> Tensor:
         """H_i x_i of every item, shape [n_items, d]."""
         pattern = self.edges.pattern
         bent = self.edges.bend * pair_scores(pattern, self.users, rows)
-        return self.own**2 * (pattern.transposed_times(bent, self.users) + rows @ self.negatives) + self.ridge * rows
+        return pattern.transposed_times(bent, self.users) + rows @ self.negatives + self.ridge * rows
 
 
 def _standing(backbone: Backbone, graph: BipartiteGraph, forget: Interactions, nodes: Tensor) -> Tensor:
@@ -192,15 +196,16 @@ def _unbalanced(gone: tuple[Tensor, Tensor], left: tuple[Tensor, Tensor]) -> Ten
     return torch.where((left[1] > 0)[:, None], pull, torch.zeros_like(pull))
 
 
-def _own_weights(backbone: Backbone, graph: BipartiteGraph) -> tuple[float, float]:
-    """The mean weight of a node's own initial embedding in its final one, of users and of items.
+def _reach(backbone: Backbone, graph: BipartiteGraph) -> tuple[float, float]:
+    """c², the mean over nodes of |P_v|², of users and of items: how far initial embeddings of unit length reach.
 
-    The diagonal of the propagation by Hutchinson's estimator (1990): the mean of z ∘ (P z) over random signs z.
+    The diagonal of P Pᵀ by Hutchinson's estimator (1990): the mean of (P z)² over random signs z.
     """
     signs = streams.bits(0, 0, np.arange(graph.n_nodes)[:, None], "probe", np.arange(PROBES)) & np.uint64(1)
     probes = torch.from_numpy(2.0 * signs.astype(np.float32) - 1)
-    own = (probes * backbone.final(graph, probes)).mean(dim=1)
-    return float(own[: graph.n_users].mean()), float(own[graph.n_users :].mean())
+    squares = backbone.final(graph, probes).square().mean(dim=1)
+    users, items = (float(part.mean()) for part in (squares[: graph.n_users], squares[graph.n_users :]))
+    return max(users, 1e-12), max(items, 1e-12)
 
 
 def solved(bend: Callable[[Tensor], Tensor], right: Tensor) -> Tensor:
