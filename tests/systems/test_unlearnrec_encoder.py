@@ -62,11 +62,15 @@ def test_an_encoder_depends_on_its_seed_alone_and_draws_nothing_from_others(form
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_calibrated_encoder_leaves_alone_whom_the_forgotten_do_not_touch(backbone):
-    forget = some_edges(part=0.02)
-    removal = removal_of(forget, backbone=backbone)
-    moved = disturbed(CalibratedEncoder(8))(removal).detach().abs().sum(dim=1).numpy() > 0
-    assert set(np.flatnonzero(moved)) == set(np.union1d(forget.users, forget.items + DATA.n_users))
+def test_a_calibrated_encoder_leaves_alone_whom_the_forgotten_do_not_reach(backbone):
+    half = DATA.n_items // 2
+    apart = Interactions.of(DATA.catalog, DATA.users, DATA.items % half + np.where(DATA.users < 60, 0, half))
+    forget = apart.where((apart.users < 60) & (np.arange(len(apart)) % 20 == 0))
+    nodes = torch.randn(N_NODES, 8, generator=torch.Generator().manual_seed(0))
+    removal = Removal(BipartiteGraph(apart - forget), forget, nodes, system_with(backbone=backbone).config)
+    moved = disturbed(CalibratedEncoder(8))(removal).detach().abs().sum(dim=1) > 0
+    assert moved[torch.from_numpy(forget.users)].all()
+    assert not moved[60 : DATA.n_users].any()
 
 
 def test_a_fresh_calibrated_encoder_takes_a_positive_part_of_the_guess_away():
@@ -186,12 +190,15 @@ def test_margins_are_over_items_that_a_user_never_had_and_leave_out_whom_the_oth
     assert not len(Interactions.of(DATA.catalog, users, others) & DATA)
 
 
-def test_margins_are_met_where_the_classes_stand_as_the_target_does():
+def test_margins_are_met_where_the_means_of_classes_stand_as_the_targets_do():
     forget = some_edges(1, 0.1)
     margins, final = Margins.of(forget, DATA, DATA - forget, seed=0), torch.randn(N_NODES, 8)
-    target = margins.means(final, DATA.n_users)
+    each = margins.each(final, DATA.n_users)
     scores = (final[margins.users] * (final[margins.items + 120] - final[margins.others + 120])).sum(dim=1)
+    torch.testing.assert_close(each, scores)
+    mixed = each.clone()
     for number in margins.classes.unique().tolist():
-        torch.testing.assert_close(target[number], scores[margins.classes == number].mean())
-    assert margins.apart(final, target, DATA.n_users) == 0
-    torch.testing.assert_close(margins.apart(final, target + 2, DATA.n_users), torch.tensor(4.0))
+        inside = (margins.classes == number).nonzero()[:, 0]
+        mixed[inside] = each[inside.flip(0)]
+    torch.testing.assert_close(margins.apart(mixed, each), torch.tensor(0.0))
+    torch.testing.assert_close(margins.apart(each + 2 * each.square().mean().sqrt(), each), torch.tensor(4.0))

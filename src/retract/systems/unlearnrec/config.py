@@ -34,7 +34,7 @@ class UnlearnRecConfig(BackboneConfig):
     ] = 0.06
     forget_sets: Annotated[int, Field(ge=1, description="Calibrated: forget sets drawn from what was withheld.")] = 4
     hops: Annotated[int, Field(ge=0, description="Paper: layers over the retained graph.")] = 2
-    unlearn_weight: Annotated[float, Field(ge=0, description="Weight of the unlearning loss.")] = 1.0
+    unlearn_weight: Annotated[float, Field(ge=0, description="Weight of the unlearning loss.")] = 10.0
     preserve_weight: Annotated[float, Field(ge=0, description="Weight of the preservation loss.")] = 0.1
     contrast_drop: Annotated[
         float, Field(ge=0, lt=1, description="Forgotten edges left out to see that the encoder hardly minds.")

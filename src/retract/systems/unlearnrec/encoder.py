@@ -108,9 +108,9 @@ class FeedForward(nn.Module):
 
 
 class CalibratedEncoder(nn.Module):
-    """Ours: the closed-form guess, gated node by node, and corrected by the feed-forward layer where it touches.
+    """Ours: the closed-form guess, gated node by node, and corrected by the feed-forward layer at the forgotten's ends.
 
-        ΔE_v = f( -g(deg_v, forgotten part of v, side) · guess_v ),    f only where the guess is not zero
+        ΔE_v = f( -g(deg_v, forgotten part of v, side) · guess_v ),    f the identity but for fine-tuning
 
     Its parameters are shared by all nodes, so that it holds nothing about any single one.
 

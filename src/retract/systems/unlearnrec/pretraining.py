@@ -98,20 +98,20 @@ class Margins:
         classes = _quantile(kept.user_degrees()[users]) * CLASSES + _quantile(kept.item_degrees()[items])
         return cls(*(torch.from_numpy(column) for column in (users, items, others[fair], classes)))
 
-    def means(self, final: Tensor, n_users: int) -> Tensor:
-        """Mean margin of each class under final embeddings (shape [n_nodes, d]), shape [CLASSES²]; differentiable."""
-        items, others = (final.index_select(0, codes + n_users) for codes in (self.items, self.others))
-        margins = (final.index_select(0, self.users) * (items - others)).sum(dim=1)
-        return torch.zeros(CLASSES**2).index_add(0, self.classes, margins) / self._counts.clamp_min(1)
+    def each(self, table: Tensor, n_users: int) -> Tensor:
+        """The margin of each edge under a table of embeddings (shape [n_nodes, d]), shape [n]; differentiable."""
+        items, others = (table.index_select(0, codes + n_users) for codes in (self.items, self.others))
+        return (table.index_select(0, self.users) * (items - others)).sum(dim=1)
 
-    def apart(self, final: Tensor, target: Tensor, n_users: int) -> Tensor:
-        """Mean square of what separates the classes' means from `target`, by their sizes."""
-        gaps = (self.means(final, n_users) - target).square()
-        return gaps @ self._counts / self._counts.sum().clamp_min(1)
+    def apart(self, margins: Tensor, target: Tensor) -> Tensor:
+        """How far the classes' mean margins lie from those of `target` (shape [n] both), relative to the latter's size.
 
-    @property
-    def _counts(self) -> Tensor:
-        return torch.bincount(self.classes, minlength=CLASSES**2).float()
+        The mean square, by the sizes of the classes; tables of any scale count alike.
+        """
+        counts = torch.bincount(self.classes, minlength=CLASSES**2).float()
+        size = (target.norm() / max(len(target), 1) ** 0.5).clamp_min(1e-12)
+        sums = torch.zeros(CLASSES**2).index_add(0, self.classes, (margins - target) / size)
+        return (sums.square() / counts.clamp_min(1)).sum() / counts.sum().clamp_min(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,10 +146,10 @@ def calibrated(
         Initial and final embeddings of such a model (shape [n_nodes, d] each), and what it was trained on.
     """
     margins, n_users = Margins.of(removal.forget, held, kept, seed), held.n_users
-    targets = [margins.means(table, n_users) for table in twin]
+    targets = [margins.each(table, n_users) for table in twin]
 
     def unlearning(*tables: Tensor) -> Tensor:
-        gaps = [margins.apart(table, target, n_users) for table, target in zip(tables, targets, strict=True)]
+        gaps = [margins.apart(margins.each(table, n_users), to) for table, to in zip(tables, targets, strict=True)]
         return torch.stack(gaps).sum()
 
     return Example(removal, unlearning)
