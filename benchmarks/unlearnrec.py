@@ -6,12 +6,15 @@
 
 Every row is one audit and one JSON line in --out, written as it is measured; a second call skips what is there. What is
 compared shares its model: one training and one pre-training for a backbone and a seed, one oracle and one pair of
-shadow models for a forget set. On Gowalla there are no shadow models, and the attack is that of the plain score.
+shadow models for a forget set. Trained backbones are kept in --work with the seconds that they took, so that another
+encoder is measured against the same ones. On Gowalla there are no shadow models, and the attack is that of the plain
+score.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -22,18 +25,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
-from retract.audit.audit import Auditor, train_oracle
-from retract.audit.case import Case
+from retract.audit.audit import Auditor, Cost, train_oracle
+from retract.audit.case import Case, Version
 from retract.audit.cell import train, unlearn
 from retract.audit.forget_sets import ForgetSet
 from retract.audit.shadows import Shadows, imitations
-from retract.data import Dataset, Sharing, load
-from retract.federation import LocalEngine
-from retract.systems.base import prepared, withdraw
+from retract.data import Dataset, Interactions, Sharing, load
+from retract.federation import Engine, LocalEngine
+from retract.systems.backbone import BackboneConfig
+from retract.systems.base import Progress, Stopwatch, System, Trained, no_progress, prepared, withdraw
 from retract.systems.baselines import Naive
-from retract.systems.registry import make_system
-from retract.systems.unlearnrec import UnlearnRec
+from retract.systems.unlearnrec import UnlearnRec, UnlearnRecConfig
 
 BACKBONES = ("lightgcn", "sgl", "simgcl")
 FORGET = ("random:0.05", "users:0.01")
@@ -42,18 +46,46 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {"ml-1m": {}, "gowalla": {"epochs": 
 COLUMNS = ("attack_auc_before", "attack_auc_after", "attack_auc_oracle", "recall@20_after", "recall@20_oracle")
 
 
+class Remembered(UnlearnRec):
+    """UnlearnRec whose trained backbones are kept in a folder; `seconds` is what the last one took when it was made,
+    `waited` what it took now."""
+
+    def __init__(self, config: UnlearnRecConfig, folder: Path) -> None:
+        super().__init__(config)
+        self.folder, self.seconds, self.waited = folder, 0.0, 0.0
+
+    def train(self, shared: Interactions, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
+        """Train, or read what the same settings, data and seed have given before."""
+        settings = self.config.model_dump_json(include=set(BackboneConfig.model_fields))
+        digest = hashlib.blake2b(shared.keys.tobytes() + f"{settings}{seed}".encode(), digest_size=12).hexdigest()
+        path, now = self.folder / f"{digest}.safetensors", Stopwatch()
+        if not path.exists():
+            watch = Stopwatch()
+            nodes = self.nodes(super().train(shared, engine, seed=seed, progress=progress))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"nodes": nodes, "seconds": torch.tensor(watch.seconds)}, path)
+        kept = load_file(path)
+        self.seconds, self.waited = float(kept["seconds"]), now.seconds
+        return self._trained(kept["nodes"], shared, seed, [])
+
+
 def measured(
-    dataset: Dataset, name: str, backbone: str, seed: int, forgets: list[str], encoder: str
+    dataset: Dataset, name: str, backbone: str, seed: int, forgets: list[str], encoder: str, work: Path
 ) -> Iterator[dict[str, Any]]:
     """The rows of one model."""
-    system = make_system("unlearnrec", {"backbone": backbone, "encoder": encoder, **SETTINGS[name]})
+    config = UnlearnRecConfig.model_validate({"backbone": backbone, "encoder": encoder, **SETTINGS[name]})
+    system = Remembered(config, work)
     part, test = dataset.split(seed=seed)
     sharing = Sharing.by_ratio(part, 1.0, seed)
-    plain, cost = train(system, sharing, seed)
-    ready, preparing = prepared(system, plain.trained, LocalEngine(plain.clients), seed=seed)
+    plain, _ = train(system, sharing, seed)
+    training, watch = system.seconds, Stopwatch()
+    ready, _ = prepared(system, plain.trained, LocalEngine(plain.clients), seed=seed)
+    preparing = watch.seconds
+    if encoder == "calibrated":
+        preparing += system.seconds - system.waited  # the twin may have been read
     ready_version = replace(plain, trained=ready)
     tuned = UnlearnRec(system.config.model_copy(update=FINETUNE))
-    variants = {
+    variants: dict[str, tuple[System, Version]] = {
         "forward": (system, ready_version),
         "fine-tuned": (tuned, ready_version),
         "naive": (Naive(system), plain),
@@ -62,12 +94,13 @@ def measured(
         forget = ForgetSet.parse(text).drawn(sharing, sharing, "unshare", seed)
         case = Case(system, "unshare", forget, plain, test, seed)
         retained, _ = withdraw(plain.clients, "unshare", forget)
-        oracle = train_oracle(case, retained)
+        oracle, _ = train_oracle(case, retained)
+        oracle_cost = Cost(system.seconds, 0)
         shadows = None
         if name != "gowalla":
             pair = imitations(retained.sharing, "unshare", forget, seed)
             shadows = Shadows.trained(system, "unshare", pair, test, seed)
-        auditor = Auditor(case, oracle, shadows)
+        auditor = Auditor(case, (oracle, oracle_cost), shadows)
         for variant, (method, before) in variants.items():
             after, spent = unlearn(method, before, "unshare", forget, seed)
             yield {
@@ -78,7 +111,7 @@ def measured(
                 "forget": text,
                 "seed": seed,
                 "threads": torch.get_num_threads(),
-                "train_seconds": round(cost.seconds, 1),
+                "train_seconds": round(training, 1),
                 "prepare_seconds": round(preparing, 1),
                 **auditor.judge(after, spent).flat(),
                 "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -93,6 +126,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--encoder", default="calibrated")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/unlearnrec.jsonl"))
+    parser.add_argument("--work", type=Path, default=Path(".bench/unlearnrec"))
     parser.add_argument("--show", action="store_true", help="only print the tables of what is measured")
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
@@ -107,7 +141,7 @@ def main() -> None:
             key = (options.data, backbone, options.encoder, seed)
             missing = [forget for forget in FORGET if (*key, forget) not in done]
             if missing:
-                for row in measured(dataset, options.data, backbone, seed, missing, options.encoder):
+                for row in measured(dataset, options.data, backbone, seed, missing, options.encoder, options.work):
                     options.out.parent.mkdir(parents=True, exist_ok=True)
                     with options.out.open("a") as file:
                         file.write(json.dumps(row) + "\n")

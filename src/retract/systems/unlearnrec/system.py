@@ -130,7 +130,8 @@ class UnlearnRec:
             "isolated_items": int((degrees[1][np.unique(forget.items)] == 0).sum()),
             "seconds": round(watch.seconds, 4),
         }
-        return _with_encoder(self._trained(nodes, retained, trained.seed, [*trained.log, record]), tensors)
+        after = self._trained(nodes, retained, trained.seed, [*trained.log, record])
+        return _with_encoder(replace(after, config=trained.config), tensors)
 
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Inner products of the final embeddings; what is popular, for users without a shared interaction."""
