@@ -47,8 +47,10 @@ COLUMNS = ("attack_auc_before", "attack_auc_after", "attack_auc_oracle", "recall
 
 
 class Remembered(UnlearnRec):
-    """UnlearnRec whose trained backbones are kept in a folder; `seconds` is what the last one took when it was made,
-    `waited` what it took now."""
+    """UnlearnRec whose trained backbones are kept in a folder.
+
+    `seconds` is what the last one took when it was made, `waited` what it took now.
+    """
 
     def __init__(self, config: UnlearnRecConfig, folder: Path) -> None:
         super().__init__(config)

@@ -9,15 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retract import streams
 from retract.data import Interactions
 from retract.models.backbones import Backbone
 from retract.models.graph import BipartiteGraph
 from retract.models.losses import activity_weights
 from retract.models.sparse import Pattern, pair_scores, row_sums
 
-PROBES = 16
-"""Random vectors that the reach of a propagation is estimated with."""
 ITERATIONS = 4
 """Of conjugate gradients, for every node: more of them change no audit."""
 
@@ -31,11 +28,11 @@ def local_influence(
     regularisation: float,
     activity_exponent: float,
 ) -> Tensor:
-    """What the forgotten edges put into the initial embeddings.
+    """What the forgotten edges put into the initial embedding of each of their ends.
 
-    Where training has ended, the pulls of a node's edges, of its negatives and of L2 balance at its final embedding.
-    Without some of its edges it would stand elsewhere, all other nodes held: to first order, by an influence function
-    (Koh and Liang, ICML 2017) of its own, off by
+    Where training has ended, the pulls of a node's edges, of its negatives and of L2 balance. Without some of its edges
+    it would stand elsewhere, all other nodes held: to first order, by an influence function (Koh and Liang, ICML 2017)
+    of its own, off by
 
         x_v = H_v^{-1} ( Σ_{e ∈ F_v} a_e y_e  -  ρ_v Σ_{e ∈ F_v ∪ S_v} a_e y_e ),
         ρ_v = Σ_{e ∈ F_v} a_e / Σ_{e ∈ F_v ∪ S_v} a_e
@@ -45,19 +42,17 @@ def local_influence(
     the pull of the negatives that go with the edges: where all balances, they pull as the positives do. H_v is the
     curvature of the retained loss at v alone,
 
-        H_v = Σ_{e ∈ S_v} w_e σ'(m_e) y_e y_eᵀ + negatives + λ_v / c² I.
+        H_v = Σ_{e ∈ S_v} w_e σ'(m_e) y_e y_eᵀ + negatives + λ_v I.
 
     H_v x = g is solved by conjugate gradients for all nodes at once, by products over the edges; no H_v is ever formed.
-    With P the propagation that `final` is, the initial embeddings that let the final ones move by x are P x / c², for
-    P = Pᵀ and c² is the mean of the diagonal of P Pᵀ.
+    How much of a change of an initial embedding reaches the final one differs between backbones and is left out: x is
+    a direction for every node, and a rough length.
 
     The formulation is ours. It takes the place of UnlearnRec's influence dependency matrix, which weighs all forgotten
     edges of a node alike.
 
     Parameters
     ----------
-    backbone
-        Its `final` must be linear in the nodes, and symmetric.
     graph
         Of the retained edges S.
     forget
@@ -70,21 +65,21 @@ def local_influence(
     Returns
     -------
     Tensor
-        Shape [n_nodes, d]; to be subtracted.
+        x, shape [n_nodes, d]; to be subtracted. Zero where nothing is forgotten or nothing retained.
     """
     n_users = graph.n_users
     final = _standing(backbone, graph, forget, nodes)
     users, items = final[:n_users], final[n_users:]
     weights = _weights(graph.interactions, forget, activity_exponent)
     gone, left = (_Edges.of(edges, users, items, weights) for edges in (forget, graph.interactions))
-    reach = _reach(backbone, graph)
-    of_users = _UserCurvature(left, items, regularisation / n_users / reach[0])
-    of_items = _ItemCurvature(left, users, regularisation / graph.n_items / reach[1])
-    moved = (
-        solved(of_users.times, _unbalanced(gone.per_user(items), left.per_user(items))) / reach[0],
-        solved(of_items.times, _unbalanced(gone.per_item(users), left.per_item(users))) / reach[1],
+    of_users = _UserCurvature(left, items, regularisation / n_users)
+    of_items = _ItemCurvature(left, users, regularisation / graph.n_items)
+    return torch.cat(
+        [
+            solved(of_users.times, _unbalanced(gone.per_user(items), left.per_user(items))),
+            solved(of_items.times, _unbalanced(gone.per_item(users), left.per_item(users))),
+        ]
     )
-    return backbone.final(graph, torch.cat(moved))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +126,7 @@ class _UserCurvature:
     items
         Final embeddings, shape [n_items, d].
     ridge
-        λ_v / c².
+        λ_v.
     """
 
     def __init__(self, edges: _Edges, items: Tensor, ridge: float) -> None:
@@ -157,7 +152,7 @@ class _ItemCurvature:
     users
         Final embeddings, shape [n_users, d].
     ridge
-        λ_v / c².
+        λ_v.
     """
 
     def __init__(self, edges: _Edges, users: Tensor, ridge: float) -> None:
@@ -194,18 +189,6 @@ def _unbalanced(gone: tuple[Tensor, Tensor], left: tuple[Tensor, Tensor]) -> Ten
     part = (gone[1] / (gone[1] + left[1]).clamp_min(1e-12))[:, None]
     pull = gone[0] - part * (gone[0] + left[0])
     return torch.where((left[1] > 0)[:, None], pull, torch.zeros_like(pull))
-
-
-def _reach(backbone: Backbone, graph: BipartiteGraph) -> tuple[float, float]:
-    """c², the mean over nodes of |P_v|², of users and of items: how far initial embeddings of unit length reach.
-
-    The diagonal of P Pᵀ by Hutchinson's estimator (1990): the mean of (P z)² over random signs z.
-    """
-    signs = streams.bits(0, 0, np.arange(graph.n_nodes)[:, None], "probe", np.arange(PROBES)) & np.uint64(1)
-    probes = torch.from_numpy(2.0 * signs.astype(np.float32) - 1)
-    squares = backbone.final(graph, probes).square().mean(dim=1)
-    users, items = (float(part.mean()) for part in (squares[: graph.n_users], squares[graph.n_users :]))
-    return max(users, 1e-12), max(items, 1e-12)
 
 
 def solved(bend: Callable[[Tensor], Tensor], right: Tensor) -> Tensor:
