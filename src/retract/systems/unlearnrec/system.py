@@ -105,29 +105,19 @@ class UnlearnRec:
         DataError
             If something is to be forgotten that is not in the graph.
         """
-        watch, tensors = Stopwatch(), self._encoder_of(trained)
-        forget, nodes = withdrawal.forget, self.nodes(trained)
+        watch, tensors, forget = Stopwatch(), self._encoder_of(trained), withdrawal.forget
         unknown = forget - trained.shared
         if len(unknown):
             pair = f"user {forget.catalog.user_ids[unknown.users[0]]}, item {forget.catalog.item_ids[unknown.items[0]]}"
             raise DataError(f"{len(unknown):,} of {len(forget):,} edges to forget are not in the graph, such as {pair}")
         retained = trained.shared - forget
-        steps = 0
-        if len(forget):
-            encoder = make_encoder(self.config, len(nodes), seed)
-            encoder.load_state_dict({name.removeprefix(_ENCODER): tensor for name, tensor in tensors.items()})
-            removal = Removal(BipartiteGraph(retained), forget, nodes, self.config)
-            if self.config.finetune_steps and len(retained):
-                steps = self._fine_tune(encoder, removal, trained.shared, seed, progress)
-            with torch.no_grad():
-                nodes = removal.applied(encoder)
-        degrees = retained.user_degrees(), retained.item_degrees()
+        nodes, steps = self._passed(trained, tensors, forget, retained, seed, progress)
         record = {
             "stage": "unlearn",
             "request": withdrawal.request_id,
             "finetune_steps": steps,
-            "isolated_users": int((degrees[0][np.unique(forget.users)] == 0).sum()),
-            "isolated_items": int((degrees[1][np.unique(forget.items)] == 0).sum()),
+            "isolated_users": len(np.setdiff1d(forget.users, retained.users)),
+            "isolated_items": len(np.setdiff1d(forget.items, retained.items)),
             "seconds": round(watch.seconds, 4),
         }
         after = self._trained(nodes, retained, trained.seed, [*trained.log, record])
@@ -209,6 +199,27 @@ class UnlearnRec:
 
     def _removal(self, shared: Interactions, forget: Interactions, nodes: Tensor) -> Removal:
         return Removal(BipartiteGraph(shared - forget), forget, nodes, self.config)
+
+    def _passed(
+        self,
+        trained: Trained,
+        tensors: Mapping[str, Tensor],
+        forget: Interactions,
+        retained: Interactions,
+        seed: int,
+        progress: Progress,
+    ) -> tuple[Tensor, int]:
+        """The initial embeddings that a forward pass gives, and how many steps of fine-tuning went before it."""
+        nodes, steps = self.nodes(trained), 0
+        if not len(forget):
+            return nodes, steps
+        encoder = make_encoder(self.config, len(nodes), seed)
+        encoder.load_state_dict({name.removeprefix(_ENCODER): tensor for name, tensor in tensors.items()})
+        removal = Removal(BipartiteGraph(retained), forget, nodes, self.config)
+        if self.config.finetune_steps and len(retained):
+            steps = self._fine_tune(encoder, removal, trained.shared, seed, progress)
+        with torch.no_grad():
+            return removal.applied(encoder), steps
 
     def _fine_tune(
         self,
