@@ -42,7 +42,7 @@ from retract.systems.unlearnrec import UnlearnRec, UnlearnRecConfig
 BACKBONES = ("lightgcn", "sgl", "simgcl")
 FORGET = ("random:0.05", "users:0.01")
 FINETUNE = {"finetune_steps": 8}
-SETTINGS: Mapping[str, Mapping[str, Any]] = {"ml-1m": {}, "gowalla": {"epochs": 20, "batch": 16384}}
+SETTINGS: Mapping[str, Mapping[str, Any]] = {"ml-1m": {}, "gowalla": {"epochs": 20, "batch": 16384, "rate": 0.02}}
 COLUMNS = ("attack_auc_before", "attack_auc_after", "attack_auc_oracle", "recall@20_after", "recall@20_oracle")
 
 
