@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.common import mean_and_spread, source
 from retract.audit.compare import Plan, compare
 
 SMALL = ("own", "naive", "finetune", "ascent", "scif", "fru")
@@ -35,7 +33,7 @@ COLUMNS = {
 }
 
 
-def plans(folder: Path, seeds: Sequence[int]) -> Iterator[tuple[str, Plan]]:
+def plans(seeds: Sequence[int]) -> Iterator[tuple[str, Plan]]:
     """What is compared, by a name for its rows."""
     for name, kind, systems, methods, forget, which in (
         ("ml-1m", "unshare", ("fedshare", "exact"), LARGE, ("users:0.1",), tuple(seeds)),
@@ -44,11 +42,8 @@ def plans(folder: Path, seeds: Sequence[int]) -> Iterator[tuple[str, Plan]]:
         ("ml-100k", "erase", ("fedshare", "exact"), LARGE, ("canary:2000",), tuple(seeds)),
         ("ml-100k", "unshare", ("lightgcn", "receraser"), LARGE, ("users:0.1",), tuple(seeds)[:1]),
     ):
-        data = str(folder / f"{name}.parquet")
-        yield f"{name}-{kind}", Plan(data, systems, methods, forget, which, kind=kind)  # type: ignore[arg-type]
-    leak = Plan(
-        str(folder / "ml-100k.parquet"), ("exact",), ("own",), ("users:0.3",), tuple(seeds), batches=(1, 10, 100)
-    )
+        yield f"{name}-{kind}", Plan(str(source(name)), systems, methods, forget, which, kind=kind)  # type: ignore[arg-type]
+    leak = Plan(str(source("ml-100k")), ("exact",), ("own",), ("users:0.3",), tuple(seeds), batches=(1, 10, 100))
     yield "ml-100k-difference", leak
 
 
@@ -60,9 +55,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".bench/audit"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/audit.jsonl"))
     options = parser.parse_args()
-    folder = Path(os.environ.get("RETRACT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
     rows: list[dict[str, Any]] = []
-    for name, plan in plans(folder, [int(part) for part in options.seeds.split(",")]):
+    for name, plan in plans([int(part) for part in options.seeds.split(",")]):
         rows += compare(plan, options.work / name, jobs=options.jobs, progress=_say(name))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -83,9 +77,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _spread(rows: Sequence[dict[str, Any]], key: str) -> str:
-    values = np.array([row[key] for row in rows], dtype=float)
-    spread = f" ± {values.std(ddof=1):.2g}" if len(values) > 1 and values.std() else ""
-    return f"{values.mean():.4g}{spread}"
+    return mean_and_spread([row[key] for row in rows])
 
 
 def _say(name: str) -> Any:

@@ -2,6 +2,7 @@
 
     .venv/bin/python -m benchmarks.backbones steps                   Gowalla, batch 2048, d = 64, L = 3
     .venv/bin/python -m benchmarks.backbones accuracy --seeds 0,1,2
+    .venv/bin/python -m benchmarks.backbones validation              on a tenth of the train fold, held out
 
 Every row is one JSON line, printed and added to --out. A step's time stands beside that of 2 L sparse products, a
 propagation of 2 L layers between the steps: whatever else the machine does, both have it to bear. Every row is measured
@@ -16,13 +17,16 @@ import multiprocessing
 import os
 import resource
 import statistics
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.common import source
 from retract.data import load
+from retract.data.splits import split_per_user
 from retract.evaluation.ranking import evaluate
 from retract.models.graph import BipartiteGraph
 from retract.models.lightgcn import DotProduct
@@ -39,7 +43,7 @@ WARM_UP = 3
 def main() -> None:
     """Measure what is asked for and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("steps", "accuracy"))
+    parser.add_argument("what", choices=("steps", "accuracy", "validation"))
     parser.add_argument("--backbones", default=",".join(NAMES))
     parser.add_argument("--data", help="file name in the data folder; gowalla for steps and ml-1m for accuracy")
     parser.add_argument("--seeds", default="0", help="of the trainings whose accuracy is measured")
@@ -48,11 +52,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also add the rows to this file")
     options = parser.parse_args()
     for name in options.backbones.split(","):
+        tasks: list[tuple[Callable[..., dict[str, Any]], tuple[Any, ...]]]
         if options.what == "steps":
             tasks = [(steps, (options.data or "gowalla", name, options.steps, options.batch))]
         else:
             seeds = [int(seed) for seed in options.seeds.split(",")]
-            tasks = [(accuracy, (options.data or "ml-1m", name, seed)) for seed in seeds]
+            tasks = [(accuracy, (options.data or "ml-1m", name, seed, options.what)) for seed in seeds]
         for measure, arguments in tasks:
             with multiprocessing.get_context("spawn").Pool(1) as own_process:
                 row = json.dumps(own_process.apply(measure, arguments))
@@ -64,7 +69,7 @@ def main() -> None:
 
 def steps(data: str, name: str, n_steps: int, size: int) -> dict[str, Any]:
     """Median seconds of a step, and of 2 L sparse products in the same run."""
-    train, _ = load(_source(data)).split(seed=0)
+    train, _ = load(source(data)).split(seed=0)
     config = BackboneConfig.model_validate({"backbone": name, "dimension": 64, "layers": 3, "batch": size})
     graph, loss = BipartiteGraph(train), make_loss(config)
     nodes = backbone.start(config, train, 0).requires_grad_()
@@ -92,18 +97,19 @@ def steps(data: str, name: str, n_steps: int, size: int) -> dict[str, Any]:
     }
 
 
-def accuracy(data: str, name: str, seed: int) -> dict[str, Any]:
-    """Training with the backbone's defaults, and what the test fold says of it."""
-    train, test = load(_source(data)).split(seed=0)
+def accuracy(data: str, name: str, seed: int, held_out: str) -> dict[str, Any]:
+    """Training with the backbone's defaults, and what the held-out part says of it: the test fold, or one of train."""
+    train, test = load(source(data)).split(seed=0)
+    if held_out == "validation":
+        train, test = split_per_user(train, 0.1, 123)
     config = BackboneConfig.model_validate({"backbone": name})
     watch = Stopwatch()
-    start = backbone.start(config, train, seed)
-    nodes, _ = backbone.fit(config, train, start, range(config.epochs), seed=seed)
+    nodes, _ = backbone.learn(config, train, seed=seed)
     seconds = watch.seconds
     tables = backbone.tables(config, train, nodes)
     figures = evaluate(DotProduct(tables["users"], tables["items"]), train, test).mean()
     figures = {metric: round(value, 4) for metric, value in figures.items()}
-    return {**_row("accuracy", data, name), "seed": seed, **figures, "train_seconds": round(seconds, 1)}
+    return {**_row(held_out, data, name), "seed": seed, **figures, "train_seconds": round(seconds, 1)}
 
 
 def _row(what: str, data: str, name: str) -> dict[str, Any]:
@@ -117,11 +123,6 @@ def _row(what: str, data: str, name: str) -> dict[str, Any]:
         "load": load_before,
         "peak_mb": round(peak),
     }
-
-
-def _source(data: str) -> Path:
-    folder = Path(os.environ.get("RETRACT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    return folder / f"{data}.parquet"
 
 
 if __name__ == "__main__":

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.common import source
 from retract.data import Sharing, load
 from retract.federation import Broadcast, Clients, LocalEngine
 from retract.systems.fedshare import FedShareConfig
@@ -31,9 +30,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=10, help="rounds of the engine; the median is reported")
     parser.add_argument("--one-by-one", type=int, default=100, help="clients given to the slow loop")
     options = parser.parse_args()
-    folder = Path(os.environ.get("RETRACT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    source = folder / "ml-100k.parquet"
-    data = load(source if source.exists() else "movielens-small")
+    file = source("ml-100k")
+    data = load(file if file.exists() else "movielens-small")
     train, _ = data.split(seed=0)
     config = FedShareConfig()
     tables = torch.randn(2, train.n_items, config.dimension, generator=torch.Generator().manual_seed(0)) * 0.1

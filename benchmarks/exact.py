@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import resource
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.common import source
 from retract.data import Sharing, load
 from retract.evaluation.ranking import evaluate
 from retract.federation import Clients, LocalEngine
@@ -38,8 +38,7 @@ class Bench:
     """One data set and one form, everything shared, trained."""
 
     def __init__(self, name: str, **settings: Any) -> None:
-        folder = Path(os.environ.get("RETRACT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-        self.train, self.test = load(folder / f"{name}.parquet").split()
+        self.train, self.test = load(source(name)).split()
         self.system = Exact(ExactConfig(**settings))
         self.clients = Clients(Sharing.by_ratio(self.train, 1.0))
         self.engine, self.draw = LocalEngine(self.clients), np.random.default_rng(0)

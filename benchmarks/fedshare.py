@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.common import source
 from retract.data import Interactions, Sharing, load
 from retract.evaluation.ranking import PerUser, evaluate, percentile_ranks
 from retract.federation import Clients, LocalEngine
@@ -103,8 +103,7 @@ def main() -> None:
     parser.add_argument("--only", default="unlearning,halves,central," + ",".join(f"share{r:g}" for r in RATIOS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/fedshare-ml-1m.jsonl"))
     options = parser.parse_args()
-    folder = Path(os.environ.get("RETRACT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    train, test = load(folder / "ml-1m.parquet").split()
+    train, test = load(source("ml-1m")).split()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     for seed in (int(part) for part in options.seeds.split(",")):

@@ -16,17 +16,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks.common import mean_and_spread, source
+from retract import streams
 from retract.audit.audit import Auditor, Cost, train_oracle
 from retract.audit.case import Case, Version
 from retract.audit.cell import train, unlearn
@@ -34,6 +34,8 @@ from retract.audit.forget_sets import ForgetSet
 from retract.audit.shadows import Shadows, imitations
 from retract.data import Dataset, Interactions, Sharing, load
 from retract.federation import Engine, LocalEngine
+from retract.models import backbones, graph, losses, pairwise, sparse
+from retract.systems import backbone
 from retract.systems.backbone import BackboneConfig
 from retract.systems.base import Progress, Stopwatch, System, Trained, no_progress, prepared, withdraw
 from retract.systems.baselines import Naive
@@ -43,7 +45,15 @@ BACKBONES = ("lightgcn", "sgl", "simgcl")
 FORGET = ("random:0.05", "users:0.01")
 FINETUNE = {"finetune_steps": 8}
 SETTINGS: Mapping[str, Mapping[str, Any]] = {"ml-1m": {}, "gowalla": {"epochs": 20, "batch": 16384, "rate": 0.02}}
-COLUMNS = ("attack_auc_before", "attack_auc_after", "attack_auc_oracle", "recall@20_after", "recall@20_oracle")
+AUC = ("attack_auc_before", "attack_auc_after", "attack_auc_oracle")
+
+
+def _training_code() -> str:
+    """Digest of the code that a trained backbone comes from: after a change nothing old is read."""
+    digest = hashlib.blake2b(digest_size=4)
+    for module in (backbones, graph, losses, pairwise, sparse, backbone, streams):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()
 
 
 class Remembered(UnlearnRec):
@@ -54,13 +64,13 @@ class Remembered(UnlearnRec):
 
     def __init__(self, config: UnlearnRecConfig, folder: Path) -> None:
         super().__init__(config)
-        self.folder, self.seconds, self.waited = folder, 0.0, 0.0
+        self.folder, self.code, self.seconds, self.waited = folder, _training_code(), 0.0, 0.0
 
     def train(self, shared: Interactions, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
         """Train, or read what the same settings, data and seed have given before."""
         settings = self.config.model_dump_json(include=set(BackboneConfig.model_fields))
         digest = hashlib.blake2b(shared.keys.tobytes() + f"{settings}{seed}".encode(), digest_size=12).hexdigest()
-        path, now = self.folder / f"{digest}.safetensors", Stopwatch()
+        path, now = self.folder / f"{digest}-{self.code}.safetensors", Stopwatch()
         if not path.exists():
             watch = Stopwatch()
             nodes = self.nodes(super().train(shared, engine, seed=seed, progress=progress))
@@ -72,10 +82,10 @@ class Remembered(UnlearnRec):
 
 
 def measured(
-    dataset: Dataset, name: str, backbone: str, seed: int, forgets: list[str], encoder: str, work: Path
+    dataset: Dataset, name: str, chosen: str, seed: int, forgets: list[str], encoder: str, work: Path
 ) -> Iterator[dict[str, Any]]:
     """The rows of one model."""
-    config = UnlearnRecConfig.model_validate({"backbone": backbone, "encoder": encoder, **SETTINGS[name]})
+    config = UnlearnRecConfig.model_validate({"backbone": chosen, "encoder": encoder, **SETTINGS[name]})
     system = Remembered(config, work)
     part, test = dataset.split(seed=seed)
     sharing = Sharing.by_ratio(part, 1.0, seed)
@@ -107,7 +117,7 @@ def measured(
             after, spent = unlearn(method, before, "unshare", forget, seed)
             yield {
                 "data": name,
-                "backbone": backbone,
+                "backbone": chosen,
                 "encoder": encoder,
                 "variant": variant,
                 "forget": text,
@@ -136,14 +146,13 @@ def main() -> None:
         show(rows)
         return
     done = {(row["data"], row["backbone"], row["encoder"], row["seed"], row["forget"]) for row in rows}
-    folder = Path(os.environ.get("RETRACT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    dataset = load(folder / f"{options.data}.parquet")
-    for backbone in options.backbones.split(","):
+    dataset = load(source(options.data))
+    for chosen in options.backbones.split(","):
         for seed in (int(part) for part in options.seeds.split(",")):
-            key = (options.data, backbone, options.encoder, seed)
+            key = (options.data, chosen, options.encoder, seed)
             missing = [forget for forget in FORGET if (*key, forget) not in done]
             if missing:
-                for row in measured(dataset, options.data, backbone, seed, missing, options.encoder, options.work):
+                for row in measured(dataset, options.data, chosen, seed, missing, options.encoder, options.work):
                     options.out.parent.mkdir(parents=True, exist_ok=True)
                     with options.out.open("a") as file:
                         file.write(json.dumps(row) + "\n")
@@ -164,21 +173,16 @@ def show(rows: list[dict[str, Any]]) -> None:
         cells = [
             ", ".join(key),
             str(len(of)),
-            *(_spread([r[name] for r in of]) for name in COLUMNS[:3]),
-            f"{_spread(gap)}, {max(gap):.4f}",
-            f"{_spread(ratio)}, {min(ratio):.4f}",
-            _spread([r["mi_bf_after"] for r in of]),
+            *(mean_and_spread([r[name] for r in of]) for name in AUC),
+            f"{mean_and_spread(gap)}, {max(gap):.4f}",
+            f"{mean_and_spread(ratio)}, {min(ratio):.4f}",
+            mean_and_spread([r["mi_bf_after"] for r in of]),
             f"{max(abs(r['mi_ng_after'] - r['mi_ng_oracle']) for r in of):.4f}",
             f"{min(faster):.0f}",
-            _spread([r["train_seconds"] for r in of]),
-            _spread([r["prepare_seconds"] for r in of]),
+            mean_and_spread([r["train_seconds"] for r in of]),
+            mean_and_spread([r["prepare_seconds"] for r in of]),
         ]
         print(f"| {' | '.join(cells)} |")
-
-
-def _spread(values: list[float]) -> str:
-    spread = f" ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else ""
-    return f"{np.mean(values):.4g}{spread}"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ SMALL = {"dimension": 8, "epochs": 40, "layers": 2, "rate": 0.05, "contrast_weig
 
 def trained(seed: int = 0, **settings: object) -> dict[str, torch.Tensor]:
     config = BackboneConfig.model_validate({**SMALL, **settings})
-    nodes, log = backbone.fit(config, TRAIN, backbone.start(config, TRAIN, seed), range(config.epochs), seed=seed)
+    nodes, log = backbone.learn(config, TRAIN, seed=seed)
     assert [record["round"] for record in log] == list(range(config.epochs))
     assert log[-1]["loss"] < log[0]["loss"]
     return backbone.tables(config, TRAIN, nodes)
@@ -35,7 +35,7 @@ def test_every_backbone_learns_the_checkerboard(name, batch):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch", [0, 100])
 def test_training_depends_on_its_seed_alone(name, batch):
-    one, again, other = (trained(seed, backbone=name, batch=batch, epochs=5)["nodes"] for seed in (1, 1, 2))
+    one, again, other = (trained(seed, backbone=name, batch=batch, epochs=5)["users"] for seed in (1, 1, 2))
     assert torch.equal(one, again)
     assert not torch.allclose(one, other)
 

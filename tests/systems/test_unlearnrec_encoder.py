@@ -8,7 +8,7 @@ from retract.data import Interactions
 from retract.errors import DataError
 from retract.models.graph import BipartiteGraph
 from retract.systems.unlearnrec.encoder import CalibratedEncoder, PaperEncoder, Removal, make_encoder
-from retract.systems.unlearnrec.pretraining import Margins, any_part, part_of, withheld
+from retract.systems.unlearnrec.pretraining import Margins, any_part, part_of, pushed_down, withheld
 from tests.models.test_graph import dense_adjacency
 from tests.systems.unlearnrec_world import (
     BACKBONES,
@@ -174,6 +174,15 @@ def test_the_papers_forget_sets_are_edges_at_a_rate_and_now_and_then_whole_users
         parts = forget.user_degrees() / np.maximum(DATA.user_degrees(), 1)
         assert set(parts[parts > 0]) <= {1.0} if number % 4 == 3 else len(forget) < 0.15 * len(DATA)
     assert sum(len(forget) > 0 for forget in sets[3::4]) >= 5
+
+
+def test_a_forget_set_that_turns_out_empty_asks_for_nothing():
+    example = pushed_down(removal_of(Interactions.empty(DATA.catalog), encoder="paper"), drop=0.1, seed=0)
+    final = torch.randn(N_NODES, 8, requires_grad=True)
+    loss = example.unlearning(torch.zeros(0), final)
+    loss.backward()
+    assert loss == 0
+    assert not final.grad.any()
 
 
 def test_margins_are_over_items_that_a_user_never_had_and_leave_out_whom_the_other_model_does_not_know():

@@ -280,6 +280,11 @@ class _Propagate(torch.autograd.Function):
         return None, ctx.graph._horner(grads[0].contiguous(), ctx.weights), None
 
 
+def node_degrees(edges: Interactions) -> NDArray[np.int64]:
+    """Edges of every user, then of every item; shape [n_nodes]."""
+    return np.concatenate([edges.user_degrees(), edges.item_degrees()])
+
+
 def _inverse_root(degrees: NDArray[np.int64]) -> NDArray[np.float64]:
     """Degree^{-1/2}, and 0 where the degree is 0."""
     return np.where(degrees > 0, np.maximum(degrees, 1) ** -0.5, 0.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from retract.data import Interactions
 from retract.models.backbones import Backbone
-from retract.models.graph import BipartiteGraph
+from retract.models.graph import BipartiteGraph, node_degrees
 from retract.models.losses import activity_weights
 from retract.models.sparse import Pattern, pair_scores, row_sums
 
@@ -169,8 +169,7 @@ class _ItemCurvature:
 def _standing(backbone: Backbone, graph: BipartiteGraph, forget: Interactions, nodes: Tensor) -> Tensor:
     """Final embeddings over S; of a node that S leaves without an edge, those over F ∪ S, by which it pulled."""
     final, retained = backbone.final(graph, nodes), graph.interactions
-    left, gone = (np.concatenate([edges.user_degrees(), edges.item_degrees()]) for edges in (retained, forget))
-    emptied = torch.from_numpy((left == 0) & (gone > 0))
+    emptied = torch.from_numpy((node_degrees(retained) == 0) & (node_degrees(forget) > 0))
     if not emptied.any():
         return final
     return torch.where(emptied[:, None], backbone.final(BipartiteGraph(retained | forget), nodes), final)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -37,8 +37,8 @@ BACKBONE_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """Where a backbone's defaults differ from those of `BackboneConfig`, which are LightGCN's.
 
 Tuned in full batch on a tenth of ML-1M's train fold, of every user held out at random, within two and a half minutes on
-one thread; two layers, for they are cheaper. A contrast bears a higher rate than ranking alone.
-Recall@20 there: LightGCN .2202, SGL .2252, SimGCL .2263.
+one thread; two layers, for they are cheaper. A contrast bears a higher rate than ranking alone. What they reach there:
+`python -m benchmarks.backbones validation`.
 """
 
 
@@ -72,12 +72,16 @@ class BackboneConfig(GraphConfig):
     edge_dropout: Annotated[float, Field(ge=0, lt=1, description="Edges that each view of SGL lacks.")] = 0.1
     noise: Annotated[float, Field(ge=0, description="Length of SimGCL's noise per layer.")] = 0.1
 
+    defaults_by: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {"backbone": BACKBONE_DEFAULTS}
+    """By the name of a setting and its value: the defaults that differ then."""
+
     @model_validator(mode="before")
     @classmethod
     def _own_defaults(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        return {**BACKBONE_DEFAULTS.get(str(given.get("backbone")), {}), **given}
+        chosen = (defaults.get(str(given.get(setting)), {}) for setting, defaults in cls.defaults_by.items())
+        return {**{name: value for own in chosen for name, value in own.items()}, **given}
 
     @model_validator(mode="after")
     def _simgcl_has_layers(self) -> BackboneConfig:
@@ -134,6 +138,27 @@ def descend(adam: torch.optim.Optimizer, loss: Tensor) -> None:
     adam.step()
 
 
+def learn(
+    config: BackboneConfig, shared: Interactions, *, seed: int, progress: Progress = no_progress
+) -> tuple[Tensor, list[Mapping[str, Any]]]:
+    """Train from nothing, for all epochs of the settings; returns as `fit`."""
+    return fit(config, shared, start(config, shared, seed), range(config.epochs), seed=seed, progress=progress)
+
+
+def go_on(
+    config: BackboneConfig,
+    shared: Interactions,
+    nodes: Tensor,
+    epochs: int,
+    *,
+    seed: int,
+    progress: Progress = no_progress,
+) -> tuple[Tensor, list[Mapping[str, Any]]]:
+    """More epochs, at a tenth of the rate: a settled table is not to be jolted by a fresh Adam; returns as `fit`."""
+    later = range(config.epochs, config.epochs + epochs)
+    return fit(config, shared, nodes, later, seed=seed, rate=config.rate / 10, progress=progress)
+
+
 def fit(
     config: BackboneConfig,
     shared: Interactions,
@@ -171,9 +196,9 @@ def fit(
 
 
 def tables(config: BackboneConfig, shared: Interactions, nodes: Tensor) -> dict[str, Tensor]:
-    """The published model: the `nodes` themselves and the final `users` and `items` over the graph of `shared`."""
+    """The final embeddings of `users` and `items` over the graph of `shared`, shapes [n_users, d] and [n_items, d]."""
     final = make_backbone(config).final(BipartiteGraph(shared), nodes)
-    return {"nodes": nodes, "users": final[: shared.n_users], "items": final[shared.n_users :]}
+    return {"users": final[: shared.n_users], "items": final[shared.n_users :]}
 
 
 def _losses(loss: PairwiseLoss, graph: BipartiteGraph, nodes: Tensor, at: Moment, size: int) -> Iterator[Tensor]:

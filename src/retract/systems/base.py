@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from retract.data import Interactions
-from retract.errors import ConfigError
+from retract.errors import ConfigError, DataError
 from retract.federation import Clients, Engine
 from retract.models.recommender import Recommender
 
@@ -256,6 +256,18 @@ def prepared(
     seconds = watch.seconds
     _refuse_divergence(trained.system, "memory", ready.memory.tensors)
     return ready, seconds
+
+
+def require_shared(system: str, shared: Interactions) -> None:
+    """Refuse to train a central system on nothing.
+
+    Raises
+    ------
+    DataError
+        If nothing is shared.
+    """
+    if not len(shared):
+        raise DataError(f"{system} is centralised and nothing is shared: share more (--share 1)")
 
 
 def require_finite(trained: Trained) -> None:

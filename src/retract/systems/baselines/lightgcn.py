@@ -9,12 +9,11 @@ from pydantic import Field
 from torch import Tensor
 
 from retract.data import Interactions
-from retract.errors import DataError
 from retract.federation import Clients, Engine
 from retract.models.lightgcn import DotProduct
 from retract.models.recommender import Recommender
 from retract.systems import backbone
-from retract.systems.base import Memory, Objective, Progress, Trained, Withdrawal, no_progress
+from retract.systems.base import Memory, Objective, Progress, Trained, Withdrawal, no_progress, require_shared
 
 
 class LightGCNConfig(backbone.GraphConfig):
@@ -40,7 +39,7 @@ class LightGCN:
     def __init__(self, config: LightGCNConfig | None = None) -> None:
         self.config = config if config is not None else LightGCNConfig()
         shared = self.config.model_dump(include=set(backbone.GraphConfig.model_fields))
-        self._settings = backbone.BackboneConfig(backbone="lightgcn", **shared)
+        self._settings = backbone.BackboneConfig(backbone="lightgcn", epochs=self.config.steps, **shared)
 
     def train(self, shared: Interactions, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
         """Train on what is shared; the engine is not used, and what is private plays no part.
@@ -50,10 +49,8 @@ class LightGCN:
         DataError
             If nothing is shared.
         """
-        if not len(shared):
-            raise DataError("lightgcn is centralised and nothing is shared: share more (--share 1)")
-        start = backbone.start(self._settings, shared, seed)
-        nodes, log = backbone.fit(self._settings, shared, start, range(self.config.steps), seed=seed, progress=progress)
+        require_shared(self.name, shared)
+        nodes, log = backbone.learn(self._settings, shared, seed=seed, progress=progress)
         return self._trained(nodes, shared, seed, log)
 
     def unlearn(
@@ -86,17 +83,8 @@ class LightGCN:
         seed: int,
         progress: Progress = no_progress,
     ) -> Trained:
-        """More steps, at a tenth of the rate: the settled table is not to be jolted by a fresh Adam."""
-        later = range(self.config.steps, self.config.steps + rounds)
-        nodes, log = backbone.fit(
-            self._settings,
-            shared,
-            self.nodes(trained),
-            later,
-            seed=seed,
-            rate=self.config.rate / 10,
-            progress=progress,
-        )
+        """More steps, at a lower rate."""
+        nodes, log = backbone.go_on(self._settings, shared, self.nodes(trained), rounds, seed=seed, progress=progress)
         return self._trained(nodes, shared, trained.seed, [*trained.log, *log])
 
     def nodes(self, trained: Trained) -> Tensor:
@@ -112,5 +100,5 @@ class LightGCN:
         return self._trained(nodes, shared, trained.seed, trained.log)
 
     def _trained(self, nodes: Tensor, shared: Interactions, seed: int, log: Sequence[Mapping[str, Any]]) -> Trained:
-        model = backbone.tables(self._settings, shared, nodes)
+        model = {"nodes": nodes, **backbone.tables(self._settings, shared, nodes)}
         return Trained(self.name, self.config, seed, model, Memory({}), shared, tuple(log))

@@ -15,13 +15,12 @@ from torch.nn.functional import normalize
 
 from retract import streams
 from retract.data import Interactions
-from retract.errors import DataError
 from retract.federation import Clients, Engine
 from retract.models.graph import BipartiteGraph
 from retract.models.lightgcn import DotProduct, light_gcn
 from retract.models.recommender import Recommender
 from retract.models.spectral import spectral_embeddings
-from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress
+from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress, require_shared
 from retract.systems.baselines.lightgcn import LightGCN, LightGCNConfig
 
 PARTITION_DIMENSION = 32
@@ -71,8 +70,7 @@ class RecEraser:
         DataError
             If nothing is shared.
         """
-        if not len(shared):
-            raise DataError("receraser is centralised and nothing is shared: share more (--share 1)")
+        require_shared(self.name, shared)
         partition = balanced_partition(shared, self.config.shards, self.config.partition_rounds, seed)
         return self.train_parts(shared, partition, engine, seed=seed, progress=progress)
 

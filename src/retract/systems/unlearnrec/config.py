@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from retract.systems.backbone import BackboneConfig
 
 ENCODER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {"calibrated": {}, "paper": {"pretrain_rate": 0.001, "unlearn_weight": 0.1}}
 )
-"""Where an encoder's defaults differ: with more weight on unlearning the paper's form loses a fifth of its accuracy."""
+"""Where an encoder's defaults differ: much weight on unlearning costs the paper's form its accuracy."""
 
 
 class UnlearnRecConfig(BackboneConfig):
@@ -45,12 +45,10 @@ class UnlearnRecConfig(BackboneConfig):
     ] = 0
     finetune_rate: Annotated[float, Field(gt=0, description="Adam rate of these steps.")] = 0.001
     finetune_seconds: Annotated[
-        float, Field(gt=0, description="No further such step begins after so many seconds of a request.")
+        float, Field(gt=0, description="No further such step begins after so many seconds of them.")
     ] = 60.0
 
-    @model_validator(mode="before")
-    @classmethod
-    def _encoders_own_defaults(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        return {**ENCODER_DEFAULTS.get(str(given.get("encoder")), {}), **given}
+    defaults_by: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+        **BackboneConfig.defaults_by,
+        "encoder": ENCODER_DEFAULTS,
+    }

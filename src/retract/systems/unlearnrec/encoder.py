@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from retract.data import Interactions
 from retract.models.backbones import Backbone
-from retract.models.graph import BipartiteGraph
+from retract.models.graph import BipartiteGraph, node_degrees
 from retract.models.influence import local_influence
 from retract.systems.backbone import make_backbone
 from retract.systems.unlearnrec.config import UnlearnRecConfig
@@ -64,21 +63,26 @@ class Removal:
         )
 
     @cached_property
+    def degrees(self) -> Tensor:
+        """Retained edges of each node, float32, shape [n_nodes]."""
+        return torch.from_numpy(node_degrees(self.graph.interactions)).float()
+
+    @cached_property
     def share(self) -> Tensor:
         """The part of each node's edges that is forgotten, shape [n_nodes]."""
-        gone, left = (_degrees(part) for part in (self.forget, self.graph.interactions))
-        return gone / (gone + left).clamp_min(1)
+        gone = torch.from_numpy(node_degrees(self.forget)).float()
+        return gone / (gone + self.degrees).clamp_min(1)
 
     @cached_property
     def isolated(self) -> Tensor:
         """Nodes without an edge left, bool, shape [n_nodes]."""
-        return _degrees(self.graph.interactions) == 0
+        return self.degrees == 0
 
     @cached_property
     def features(self) -> Tensor:
         """What gates read of each node: log degree, forgotten part, and whether it is an item; shape [n_nodes, 3]."""
         is_item = torch.arange(self.graph.n_nodes) >= self.graph.n_users
-        return torch.stack([_degrees(self.graph.interactions).log1p() / 5, 2 * self.share, is_item.float()], dim=1)
+        return torch.stack([self.degrees.log1p() / 5, 2 * self.share, is_item.float()], dim=1)
 
     def applied(self, encoder: Encoder) -> Tensor:
         """New initial embeddings; a node without an edge is zero, and says nothing of what it had."""
@@ -165,7 +169,7 @@ class PaperEncoder(nn.Module):
         """ΔE, shape [n_nodes, d]."""
         forgotten = BipartiteGraph(removal.forget)
         spread = removal.graph.propagate(forgotten.propagate(self.table, self.layers), self.hops) / (self.hops + 1)
-        withdrawn = removal.backbone.final(removal.graph, removal.nodes) * self.rate
+        withdrawn = removal.final * self.rate
         for _ in range(self.layers):
             withdrawn = forgotten.propagate(withdrawn, 1) - withdrawn
         change: Tensor = self.feed_forward(spread - self.strength * withdrawn, removal.nodes)
@@ -183,8 +187,3 @@ def make_encoder(config: UnlearnRecConfig, n_nodes: int, seed: int) -> Encoder:
         if config.encoder == "paper":
             return PaperEncoder(n_nodes, config.dimension, config.layers, config.hops)
         return CalibratedEncoder(config.dimension)
-
-
-def _degrees(edges: Interactions) -> Tensor:
-    """Of users, then items; float32, shape [n_nodes]."""
-    return torch.from_numpy(np.concatenate([edges.user_degrees(), edges.item_degrees()])).float()

@@ -17,7 +17,7 @@ from retract import streams
 from retract.data import Interactions
 from retract.models.backbones import Moment
 from retract.models.losses import aligned_info_nce
-from retract.systems.backbone import make_loss
+from retract.systems.backbone import descend, make_loss
 from retract.systems.base import Progress, Stopwatch
 from retract.systems.unlearnrec.config import UnlearnRecConfig
 from retract.systems.unlearnrec.encoder import Encoder, Removal
@@ -161,7 +161,7 @@ def pushed_down(removal: Removal, drop: float, seed: int) -> Example:
 
     def unlearning(_: Tensor, final: Tensor) -> Tensor:
         scores = (final.index_select(0, users) * final.index_select(0, items + removal.graph.n_users)).sum(dim=1)
-        return softplus(scores).mean()
+        return softplus(scores).sum() / max(len(scores), 1)  # whole users may be none
 
     draw = streams.uniform(seed, 0, removal.forget.users, "forgotten edges dropped", removal.forget.items)
     thinned = replace(removal, forget=removal.forget.where(draw >= drop))
@@ -209,9 +209,7 @@ def fit_encoder(
         if watch.seconds > schedule.seconds:
             break
         losses = _losses(config, encoder, example(step), schedule.seed, step)
-        adam.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        adam.step()
+        descend(adam, torch.stack(list(losses.values())).sum())
         decay.step()
         log.append({"stage": schedule.stage, "round": step, **{name: loss.item() for name, loss in losses.items()}})
         progress(schedule.stage, step + 1, schedule.steps)
@@ -230,7 +228,7 @@ def _losses(config: UnlearnRecConfig, encoder: Encoder, example: Example, seed: 
     }
     if example.thinned is not None:
         rows = torch.from_numpy(streams.below(len(nodes), seed, step, 0, "nodes", np.arange(IN_BATCH)))
-        views = (removal.applied(encoder)[rows], example.thinned.applied(encoder)[rows])
+        views = (nodes[rows], example.thinned.applied(encoder)[rows])
         losses["robustness"] = config.robust_weight * aligned_info_nce(*views, config.temperature).mean()
     return losses
 

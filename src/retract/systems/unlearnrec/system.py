@@ -15,11 +15,20 @@ from torch import Tensor
 from retract.data import Interactions
 from retract.errors import ConfigError, DataError
 from retract.federation import Clients, Engine
-from retract.models.graph import BipartiteGraph
+from retract.models.graph import BipartiteGraph, node_degrees
 from retract.models.lightgcn import DotProduct
 from retract.models.recommender import HistoryReader, OrPopular, Recommender
 from retract.systems import backbone
-from retract.systems.base import Memory, Objective, Progress, Stopwatch, Trained, Withdrawal, no_progress
+from retract.systems.base import (
+    Memory,
+    Objective,
+    Progress,
+    Stopwatch,
+    Trained,
+    Withdrawal,
+    no_progress,
+    require_shared,
+)
 from retract.systems.unlearnrec.config import UnlearnRecConfig
 from retract.systems.unlearnrec.encoder import Encoder, Removal, make_encoder
 from retract.systems.unlearnrec.pretraining import (
@@ -62,11 +71,8 @@ class UnlearnRec:
         DataError
             If nothing is shared.
         """
-        if not len(shared):
-            raise DataError("unlearnrec is centralised and nothing is shared: share more (--share 1)")
-        start = backbone.start(self.config, shared, seed)
-        epochs = range(self.config.epochs)
-        nodes, log = backbone.fit(self.config, shared, start, epochs, seed=seed, progress=progress)
+        require_shared(self.name, shared)
+        nodes, log = backbone.learn(self.config, shared, seed=seed, progress=progress)
         return self._trained(nodes, shared, seed, log)
 
     def prepare(self, trained: Trained, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
@@ -81,8 +87,7 @@ class UnlearnRec:
         schedule = Schedule("pre-training", self.config.pretrain_steps, self.config.pretrain_rate, seed)
         log = fit_encoder(self.config, encoder, encoder.pretrained(), example, schedule, progress)
         tensors = {_ENCODER + name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}
-        ready = self._trained(self.nodes(trained), trained.shared, trained.seed, [*trained.log, *log])
-        return _with_encoder(ready, tensors)
+        return _with_encoder(replace(trained, log=(*trained.log, *log)), tensors)
 
     def unlearn(
         self,
@@ -125,15 +130,15 @@ class UnlearnRec:
 
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Inner products of the final embeddings; what is popular, for users without a shared interaction."""
-        return _or_popular(DotProduct(trained.model["users"], trained.model["items"]), trained.shared)
+        return _or_popular(trained.model["users"], trained.model["items"], trained.shared)
 
     def views(self, trained: Trained, clients: Clients | None) -> Mapping[str, Recommender]:
         """The final embeddings, the items read through a history, and the initial embeddings."""
         nodes, n_users = self.nodes(trained), trained.shared.n_users
         return {
-            "embeddings": _or_popular(DotProduct(trained.model["users"], trained.model["items"]), trained.shared),
+            "embeddings": _or_popular(trained.model["users"], trained.model["items"], trained.shared),
             "items": HistoryReader(trained.model["items"]),
-            "initial": _or_popular(DotProduct(nodes[:n_users], nodes[n_users:]), trained.shared),
+            "initial": _or_popular(nodes[:n_users], nodes[n_users:], trained.shared),
         }
 
     def resume(
@@ -146,11 +151,8 @@ class UnlearnRec:
         seed: int,
         progress: Progress = no_progress,
     ) -> Trained:
-        """More epochs, at a tenth of the rate; the encoder is of another model then, and goes."""
-        later, rate = range(self.config.epochs, self.config.epochs + rounds), self.config.rate / 10
-        nodes, log = backbone.fit(
-            self.config, shared, self.nodes(trained), later, seed=seed, rate=rate, progress=progress
-        )
+        """More epochs, at a lower rate; the encoder is of another model then, and goes."""
+        nodes, log = backbone.go_on(self.config, shared, self.nodes(trained), rounds, seed=seed, progress=progress)
         return self._trained(nodes, shared, trained.seed, [*trained.log, *log])
 
     def nodes(self, trained: Trained) -> Tensor:
@@ -246,7 +248,10 @@ class UnlearnRec:
         """The tensors of the encoder that belongs to this model."""
         tensors = {name: tensor for name, tensor in trained.memory.tensors.items() if name.startswith(_ENCODER)}
         if not tensors:
-            raise ConfigError("this model has no influence encoder: it was trained, but not prepared for forgetting")
+            raise ConfigError(
+                "this model has no influence encoder: it was trained, but not prepared for forgetting; "
+                "prepare it, as `retract train` does"
+            )
         expected = make_encoder(self.config, len(self.nodes(trained)), 0).state_dict()
         shapes = {name.removeprefix(_ENCODER): tensor.shape for name, tensor in tensors.items()}
         made_for = trained.memory.tensors.get(_MADE_FOR)
@@ -258,10 +263,8 @@ class UnlearnRec:
 
     def _trained(self, nodes: Tensor, shared: Interactions, seed: int, log: Sequence[Mapping[str, Any]]) -> Trained:
         """A model without an encoder; nodes without an edge are zero."""
-        degrees = np.concatenate([shared.user_degrees(), shared.item_degrees()])
-        nodes = torch.where(torch.from_numpy(degrees > 0)[:, None], nodes, torch.zeros_like(nodes))
+        nodes = torch.where(torch.from_numpy(node_degrees(shared) > 0)[:, None], nodes, torch.zeros_like(nodes))
         model = backbone.tables(self.config, shared, nodes)
-        del model["nodes"]
         return Trained(self.name, self.config, seed, model, Memory({"nodes": nodes}), shared, tuple(log))
 
 
@@ -282,5 +285,6 @@ def _as_twin(progress: Progress) -> Progress:
     return lambda stage, done, total: progress(f"{stage} a twin", done, total)
 
 
-def _or_popular(model: Recommender, shared: Interactions) -> Recommender:
-    return OrPopular(model, shared.user_degrees() > 0, shared.item_degrees())
+def _or_popular(users: Tensor, items: Tensor, shared: Interactions) -> Recommender:
+    """Inner products; what is popular, for users of whom nothing is shared."""
+    return OrPopular(DotProduct(users, items), shared.user_degrees() > 0, shared.item_degrees())
