@@ -19,7 +19,9 @@ from retract.audit.shadows import Shadows
 from retract.data import Interactions
 from retract.errors import ConfigError, DataError
 from retract.evaluation.ranking import PerUser, evaluate
+from retract.evaluation.rating import rating_errors
 from retract.federation import Clients, LocalEngine
+from retract.models.recommender import PredictsRatings
 from retract.systems.base import Progress, Stopwatch, no_progress
 
 K = 20
@@ -190,9 +192,9 @@ def _figures(
     plain, rank = _attack(case, seen.scores[:, 0]), _attack(case, -seen.ranks[:, 0])
     best = plain if shadows is None else _attack(case, shadows.scores(seen, case.targets))
     score = max(_mean_score(case, version), 1e-12)
-    found = evaluate(
-        case.system.recommender(version.trained, version.clients), version.clients.interactions, case.test, k=K
-    )
+    model, held = case.system.recommender(version.trained, version.clients), version.clients.interactions
+    found = evaluate(model, held, case.test, k=K)
+    errors = rating_errors(model, held, case.test) if isinstance(model, PredictsRatings) else None
     withdrew = case.forget.active_users()
     rest = np.setdiff1d(found.users, withdrew)
     sharing = case.before.clients.sharing
@@ -213,6 +215,7 @@ def _figures(
         mi_ng=_random_score(case, version) / score,
         sharers_gap=_gap(found, sharing.shared.active_users()),
         active_gap=_gap(found, _more_active(sharing.everything)),
+        rmse=errors.rmse if errors is not None and len(errors.errors) else None,
         relearn_rounds=relearn_rounds,
     )
 

@@ -134,12 +134,16 @@ class Interactions:
         """The item codes of one user, ascending."""
         return self.items[self.indptr[user] : self.indptr[user + 1]]
 
-    def rows_of(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Row pointers and items of some users, in their order: shapes [len(users) + 1] and [n]."""
+    def places_of(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row pointers of some users, in their order, and where their interactions stand in this set's columns."""
         degrees = self.user_degrees()[users]
         indptr: NDArray[np.int64] = np.concatenate([[0], np.cumsum(degrees)]).astype(np.int64)
-        take = np.arange(indptr[-1]) + np.repeat(self.indptr[users] - indptr[:-1], degrees)
-        return indptr, self.items[take]
+        return indptr, np.arange(indptr[-1]) + np.repeat(self.indptr[users] - indptr[:-1], degrees)
+
+    def rows_of(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row pointers and items of some users, in their order: shapes [len(users) + 1] and [n]."""
+        indptr, places = self.places_of(users)
+        return indptr, self.items[places]
 
     def user_degrees(self) -> NDArray[np.int64]:
         """Interactions per user, shape [n_users]."""

@@ -53,7 +53,7 @@ def evaluate(model: Recommender, history: Interactions, test: Interactions, k: i
     discount = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discount)
     recall, ndcg = np.zeros(len(users)), np.zeros(len(users))
-    for part in _batches(len(users), test.n_items):
+    for part in batches(len(users), test.n_items):
         scores = mask_seen(model.scores(users[part], history), users[part], history)
         wanted = torch.from_numpy(test.csr()[users[part]].toarray())
         hits = wanted.gather(1, scores.topk(k, dim=1).indices).numpy()
@@ -75,7 +75,7 @@ def percentile_ranks(model: Recommender, history: Interactions, of: Interactions
     """
     users = of.active_users()
     ranks = np.zeros(len(of))
-    for part in _batches(len(users), of.n_items):
+    for part in batches(len(users), of.n_items):
         ascending = model.scores(users[part], history).numpy()
         for user, scores in zip(users[part], ascending, strict=True):
             own = slice(of.indptr[user], of.indptr[user + 1])
@@ -90,6 +90,7 @@ def _percentiles(scores: NDArray[np.float32], items: NDArray[np.int64]) -> NDArr
     return 0.5 + (better - worse) / (2.0 * max(len(scores) - 1, 1))
 
 
-def _batches(n: int, n_items: int) -> Iterator[slice]:
+def batches(n: int, n_items: int) -> Iterator[slice]:
+    """Slices of `n` users whose scores fit into memory."""
     size = max(1, BATCH_SCORES // max(n_items, 1))
     return (slice(begin, min(begin + size, n)) for begin in range(0, n, size))

@@ -11,6 +11,7 @@ from retract.federation.contracts import (
     Update,
 )
 from retract.federation.local import Clients, LocalEngine
+from retract.federation.participation import sample_clients
 
 __all__ = [
     "Broadcast",
@@ -23,4 +24,5 @@ __all__ = [
     "Reply",
     "Traffic",
     "Update",
+    "sample_clients",
 ]

@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from retract.data import Interactions
+
 
 @dataclass(frozen=True)
 class Broadcast:
@@ -76,12 +78,22 @@ class Cohort:
         Each client's interactions, shared and private alike, int64, ascending within a client.
     n_items
         Items in the catalog.
+    ratings
+        Beside `items`, float32; None where the data has none.
     """
 
     users: NDArray[np.int64]
     indptr: NDArray[np.int64]
     items: NDArray[np.int64]
     n_items: int
+    ratings: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, held: Interactions, users: NDArray[np.int64]) -> Cohort:
+        """Some users side by side, from all that the clients hold."""
+        indptr, places = held.places_of(users)
+        ratings = None if held.ratings is None else held.ratings[places]
+        return cls(users, indptr, held.items[places], held.n_items, ratings)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -113,11 +125,14 @@ class Reply:
         The clients' new state; it stays with them.
     upload_bytes
         The size of each client's own message, had it been sent alone, int64, shape [len(cohort)].
+    download_bytes
+        What each client fetched of the broadcast, likewise; None where that was all of it.
     """
 
     update: Update
     state: ClientState
     upload_bytes: Tensor
+    download_bytes: Tensor | None = None
 
 
 class ClientTask(Protocol):

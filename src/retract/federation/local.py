@@ -123,7 +123,7 @@ class LocalEngine:
             for name, rows in reply.state.items():
                 self.clients.state[name][at] = rows
             self.traffic.up[at] += reply.upload_bytes
-            self.traffic.down[at] += broadcast.nbytes
+            self.traffic.down[at] += broadcast.nbytes if reply.download_bytes is None else reply.download_bytes
             total = reply.update if total is None else total + reply.update
         self.traffic.updates += len(users)
         self.traffic.seconds += time.perf_counter() - began
@@ -133,12 +133,13 @@ class LocalEngine:
     def _state(self, task: ClientTask, at: Tensor, seed: int) -> dict[str, Tensor]:
         """The cohort's rows; clients without a state start theirs."""
         new = at[~self.clients.started[at]]
-        if len(new):
-            for name, rows in task.start(new.numpy(), seed).items():
-                if name not in self.clients.state:
-                    empty = torch.zeros((len(self.clients.started), *rows.shape[1:]), dtype=rows.dtype)
-                    self.clients.state[name] = empty
-                self.clients.state[name][new] = rows
+        fresh = task.start(new.numpy(), seed) if len(new) else {}
+        for name, rows in fresh.items():
+            if name not in self.clients.state:
+                empty = torch.zeros((len(self.clients.started), *rows.shape[1:]), dtype=rows.dtype)
+                self.clients.state[name] = empty
+            self.clients.state[name][new] = rows
+        if fresh:  # a task that keeps nothing starts nobody
             self.clients.started[new] = True
         return {name: rows[at] for name, rows in self.clients.state.items()}
 
@@ -151,5 +152,5 @@ class LocalEngine:
             load = np.cumsum(degrees[begin:])
             end = begin + max(1, int(np.searchsorted(load, self.cohort_interactions, side="right")))
             part = users[begin:end]
-            yield Cohort(part, *source.rows_of(part), source.n_items)
+            yield Cohort.of(source, part)
             begin = end

@@ -36,6 +36,15 @@ class Recommender(Protocol):
 
 
 @runtime_checkable
+class PredictsRatings(Protocol):
+    """A recommender that says how its users would rate."""
+
+    def ratings(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+        """Predicted ratings on the data's own scale, float32, shape [n, n_items]; arguments as of `scores`."""
+        ...
+
+
+@runtime_checkable
 class FallsBack(Protocol):
     """A recommender that knows some users, and gives all others the same."""
 

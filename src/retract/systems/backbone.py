@@ -72,16 +72,7 @@ class BackboneConfig(GraphConfig):
     edge_dropout: Annotated[float, Field(ge=0, lt=1, description="Edges that each view of SGL lacks.")] = 0.1
     noise: Annotated[float, Field(ge=0, description="Length of SimGCL's noise per layer.")] = 0.1
 
-    defaults_by: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {"backbone": BACKBONE_DEFAULTS}
-    """By the name of a setting and its value: the defaults that differ then."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _own_defaults(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        chosen = (defaults.get(str(given.get(setting)), {}) for setting, defaults in cls.defaults_by.items())
-        return {**{name: value for own in chosen for name, value in own.items()}, **given}
+    defaults_by: ClassVar = {"backbone": BACKBONE_DEFAULTS}
 
     @model_validator(mode="after")
     def _simgcl_has_layers(self) -> BackboneConfig:

@@ -7,12 +7,12 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
 from retract.data import Interactions
@@ -38,6 +38,16 @@ class SystemConfig(BaseModel):
     """Base of all configurations: frozen, and unknown settings are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    defaults_by: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
+    """By the name of a setting and its value: the defaults of others that differ then."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_defaults(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        chosen = (defaults.get(str(given.get(setting)), {}) for setting, defaults in cls.defaults_by.items())
+        return {**{name: value for own in chosen for name, value in own.items()}, **given}
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from retract.data import Dataset, Interactions, Sharing
 from retract.errors import ConfigError, DataError
 from retract.evaluation.ranking import evaluate
+from retract.evaluation.rating import rating_errors
 from retract.federation import Clients, LocalEngine
-from retract.models.recommender import Recommender, fallback_of, recommend_to
+from retract.models.recommender import PredictsRatings, Recommender, fallback_of, recommend_to
 from retract.systems import folder as folders
 from retract.systems import storage
 from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress, now, prepared, require_finite, withdraw
@@ -329,13 +330,16 @@ def status(path: Path) -> Status:
 
 
 def measure(model: Recommender, history: Interactions, test: Interactions) -> dict[str, float | None]:
-    """Mean Recall@20 and NDCG@20 over the tested users; None where nobody is tested.
+    """Mean Recall@20 and NDCG@20 over the tested users, and of who predicts ratings RMSE and MAE; None where nobody is.
 
     A catalog of fewer than 20 items gives the same figures: no list can be longer than the catalog.
     """
     found = evaluate(model, history, test, k=K)
-    columns = ((f"recall@{K}", found.recall), (f"ndcg@{K}", found.ndcg))
-    return {name: round(float(values.mean()), 6) if len(values) else None for name, values in columns}
+    metrics = dict(zip((f"recall@{K}", f"ndcg@{K}"), found.mean().values(), strict=True))
+    if isinstance(model, PredictsRatings):
+        judged = rating_errors(model, history, test)
+        metrics |= {"rmse": judged.rmse, "mae": judged.mae}
+    return {name: None if np.isnan(value) else round(value, 6) for name, value in metrics.items()}
 
 
 def _judged(model: Recommender, held: TrainedFolder, test: Interactions, judge: bool) -> dict[str, float | None]:

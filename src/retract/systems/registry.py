@@ -10,6 +10,7 @@ from retract.systems.base import System, SystemConfig
 from retract.systems.baselines import LightGCN, LightGCNConfig, RecEraser, RecEraserConfig
 from retract.systems.exact import Exact, ExactConfig
 from retract.systems.fedshare import FedShare, FedShareConfig
+from retract.systems.personalfr import PersonalFR, PersonalFRConfig
 from retract.systems.settings import read_settings
 from retract.systems.unlearnrec import UnlearnRec, UnlearnRecConfig
 
@@ -18,6 +19,7 @@ _CONFIGS: Mapping[str, type[SystemConfig]] = {
     "fedshare": FedShareConfig,
     "lightgcn": LightGCNConfig,
     "receraser": RecEraserConfig,
+    "personalfr": PersonalFRConfig,
     "unlearnrec": UnlearnRecConfig,
 }
 _SYSTEMS: Mapping[str, Callable[..., Any]] = {
@@ -25,6 +27,7 @@ _SYSTEMS: Mapping[str, Callable[..., Any]] = {
     "fedshare": FedShare,
     "lightgcn": LightGCN,
     "receraser": RecEraser,
+    "personalfr": PersonalFR,
     "unlearnrec": UnlearnRec,
 }
 

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from retract import streams
 from retract.data import Interactions
 from retract.errors import DataError
-from retract.federation import Clients, Engine
+from retract.federation import Clients, Engine, sample_clients
 from retract.models.lightgcn import DotProduct
 from retract.models.recommender import HistoryReader, Recommender
 from retract.systems.base import Memory, Objective, Progress, Stopwatch, Trained, Withdrawal, no_progress
@@ -218,13 +216,6 @@ def run_rounds(
             log.append({"stage": "train", "round": round_number, "seconds": round(watch.seconds, 4)})
         progress(stage, number + 1, len(rounds))
     return server
-
-
-def sample_clients(engine: Engine, part: float, seed: int, round: int) -> NDArray[np.int64]:
-    """The users of a round: each joins with probability `part` by a keyed draw, at least one does."""
-    users = engine.users
-    draw = streams.uniform(seed, round, users, "participation")
-    return users[draw <= max(part, float(draw.min()))]
 
 
 def snapshot_steps(steps: int, count: int) -> set[int]:

@@ -48,7 +48,4 @@ class UnlearnRecConfig(BackboneConfig):
         float, Field(gt=0, description="No further such step begins after so many seconds of them.")
     ] = 60.0
 
-    defaults_by: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
-        **BackboneConfig.defaults_by,
-        "encoder": ENCODER_DEFAULTS,
-    }
+    defaults_by: ClassVar = {**BackboneConfig.defaults_by, "encoder": ENCODER_DEFAULTS}

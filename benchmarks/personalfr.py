@@ -1,0 +1,197 @@
+"""PersonalFR: accuracy against joint and FedAvg, traffic, work, speed against one dense model per client, forgetting.
+
+    .venv/bin/python -m benchmarks.personalfr explicit --seeds 0,1,2     ML-100K, 90 % to train on
+    .venv/bin/python -m benchmarks.personalfr implicit                   ML-1M's fold
+    .venv/bin/python -m benchmarks.personalfr speed                      6,040 clients at once, and one at a time
+    .venv/bin/python -m benchmarks.personalfr forget --seeds 0,1,2       ML-100K, 5 % of the users erase everything
+    .venv/bin/python -m benchmarks.personalfr forget-implicit            ML-1M likewise
+
+Every row is one JSON line in --out, printed as it is measured, each from a process of its own so that peak memory is
+its own; a second call skips what is there. `--validation` holds out a tenth of the train part instead: what settings
+were tuned on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.common import mean_and_spread, source
+from retract.audit.cell import Cell
+from retract.data import Interactions, Sharing, load
+from retract.data.splits import split_per_user
+from retract.federation import Clients, Cohort, LocalEngine, sample_clients
+from retract.models.autoencoder import ENCODER, initial
+from retract.systems.base import Stopwatch
+from retract.systems.lifecycle import measure
+from retract.systems.personalfr import PersonalFR, PersonalFRConfig
+from retract.systems.personalfr.client import Histories, LocalTraining, Wanted
+from retract.systems.personalfr.server import Server
+from retract.systems.personalfr.system import census
+from tests.systems.personalfr_oracle import train_one_client
+
+MODES = ("personal", "fedavg", "joint")
+DATA = {"explicit": "ml-100k", "implicit": "ml-1m"}
+ONE_BY_ONE = 40
+"""Clients given to the slow loop."""
+
+
+def parts(feedback: str, seed: int, validation: bool) -> tuple[Interactions, Interactions]:
+    """What is trained on and what is judged: a tenth of ML-100K, or ML-1M's fold."""
+    train, test = load(source(DATA[feedback])).split(seed=seed, test=0.1)
+    return split_per_user(train, 0.1, 99) if validation else (train, test)
+
+
+def accuracy(feedback: str, mode: str, seed: int, validation: bool, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """One training, its figures and its traffic; how well they are served who join later beside it."""
+    train, test = parts(feedback, seed, validation)
+    system = PersonalFR(PersonalFRConfig.model_validate({"mode": mode, **settings}))
+    clients = Clients(Sharing.by_ratio(train, 0.0))
+    engine, watch = LocalEngine(clients), Stopwatch()
+    trained = system.train(clients.sharing.shared, engine, seed=seed)
+    seconds, traffic = watch.seconds, engine.traffic
+    joined = measure(system.recommender(trained, Clients(clients.sharing)), train, test)
+    return {
+        **measure(system.recommender(trained, clients), train, test),
+        **{f"{name} of who joins": value for name, value in joined.items()},
+        "train_seconds": round(seconds, 1),
+        "updates_per_second": round(traffic.updates / traffic.seconds),
+        "bytes_up_per_update": round(int(traffic.up.sum()) / traffic.updates),
+        "bytes_down_per_update": round(int(traffic.down.sum()) / traffic.updates),
+    }
+
+
+def speed() -> dict[str, Any]:
+    """Updates per second of one round of all users of ML-1M, and of a loop over some of them, a dense model each."""
+    train, _ = load(source("ml-1m")).split()
+    config = PersonalFRConfig().resolved("implicit")
+    engine = LocalEngine(Clients(Sharing.by_ratio(train, 0.0)))
+    server = Server(config, census(engine, config, 0), 0)
+    engine.run(LocalTraining(config), server.broadcast(0, 1.0), engine.users, seed=0)  # makes the clients' state
+    watch = Stopwatch()
+    engine.run(LocalTraining(config), server.broadcast(1, 1.0), engine.users, seed=0)
+    vectorised = len(engine.users) / watch.seconds
+    chosen = sample_clients(engine, ONE_BY_ONE / len(engine.users), 0, 0)
+    tables = {**initial(ENCODER, train.n_items, config.widths, 0), **server.tables}
+    watch = Stopwatch()
+    for user in chosen:
+        items = train.items_of(user)
+        values = np.ones(len(items), dtype=np.float32)
+        train_one_client(user, items, values, tables, config, train.n_items, rate=config.rate, seed=0, round=0)
+    alone = len(chosen) / watch.seconds
+    work = multiply_adds(config, train)
+    return {
+        "clients": len(engine.users),
+        "updates_per_second": round(vectorised),
+        "one_by_one_per_second": round(alone, 1),
+        "times_faster": round(vectorised / alone, 1),
+        **work,
+    }
+
+
+def multiply_adds(config: PersonalFRConfig, train: Interactions) -> dict[str, float]:
+    """Multiply-adds of a mean client update on ML-1M: as done here, and dense as FedAvg does it."""
+    cohort = Cohort.of(train, train.active_users())
+    histories = Histories.of(cohort, explicit=False, mean=0.0)
+    wanted = float(Wanted.of(cohort, histories, config, 0, 0).sizes.double().mean())
+    held, hidden, code, steps = cohort.degrees.mean(), config.hidden, config.code, config.local_epochs
+    inner, between = 2 * hidden * code, hidden + code
+    corrections = steps * (steps - 1) // 2
+    active = (
+        held * hidden  # the first layer is read once
+        + steps * (2 * inner + 2 * wanted * hidden)  # forward and back
+        + corrections * (2 * 2 * between + 2 * hidden + 2 * wanted)  # what the steps before have moved
+        + steps * (inner + wanted * hidden)  # the steps, written down
+    )
+    dense = steps * (3 * inner + 2 * train.n_items * hidden + 3 * train.n_items * hidden)
+    return {"multiply_adds": round(active), "multiply_adds_dense": dense, "part": round(active / dense, 4)}
+
+
+def forget(name: str, seed: int, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One in twenty users erases everything: by our own way and by naive deletion, against the oracle."""
+    dataset = load(source(name))
+    if dataset.is_test is None:
+        train, _ = dataset.split(seed=seed, test=0.1)
+        dataset = replace(dataset, is_test=~train.contains(dataset.interactions))
+    cell = Cell("personalfr", {key: str(value) for key, value in settings.items()}, "users:0.05", "erase", 0.5, seed)
+    return list(cell.run(dataset, ("own", "naive")))
+
+
+def main() -> None:
+    """Measure what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("explicit", "implicit", "speed", "forget", "forget-implicit", "show"))
+    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings other than defaults")
+    parser.add_argument("--validation", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/personalfr.jsonl"))
+    options = parser.parse_args()
+    rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    if options.what == "show":
+        show(rows)
+        return
+    settings = dict(part.split("=", 1) for part in options.set)
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    for seed in seeds:
+        for mode in options.modes.split(",") if options.what in DATA else ["personal"]:
+            about = {"run": options.what, "mode": mode, "seed": seed, "settings": settings}
+            about |= {"validation": True} if options.validation else {}
+            if any(all(row.get(key) == value for key, value in about.items()) for row in rows):
+                continue
+            with multiprocessing.get_context("spawn").Pool(1) as own_process:
+                for row in own_process.apply(measured, (about,)):
+                    print(json.dumps(row), flush=True)
+                    options.out.parent.mkdir(parents=True, exist_ok=True)
+                    with options.out.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+
+
+def measured(about: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of one run, with what the process took."""
+    what, seed, settings = about["run"], about["seed"], about["settings"]
+    if what in DATA:
+        found = [accuracy(what, about["mode"], seed, about.get("validation", False), settings)]
+    elif what == "speed":
+        found = [speed()]
+    else:
+        found = forget(DATA["implicit" if what == "forget-implicit" else "explicit"], seed, settings)
+    peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return [{**about, "threads": torch.get_num_threads(), **row, "peak_mb": peak} for row in found]
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print mean ± deviation over the seeds as Markdown tables."""
+    plain = [row for row in rows if not row["settings"] and not row.get("validation")]
+    for what, metric in (("explicit", "rmse"), ("implicit", "ndcg@20")):
+        names = [metric, f"{metric} of who joins", "bytes_up_per_update", "bytes_down_per_update"]
+        names += ["train_seconds", "updates_per_second"]
+        print(f"\n| {what} | seeds | {' | '.join(names)} |\n|{'---|' * (2 + len(names))}")
+        for mode in MODES:
+            if of := [row for row in plain if (row["run"], row["mode"]) == (what, mode)]:
+                cells = [mode, str(len(of)), *(mean_and_spread([row[name] for row in of]) for name in names)]
+                print(f"| {' | '.join(cells)} |")
+    for what, metric in (("forget", "rmse"), ("forget-implicit", "ndcg@20")):
+        names = [f"attack_auc_{when}" for when in ("before", "after", "oracle")]
+        names += [f"{metric}_before", f"{metric}_after", f"{metric}_oracle", "seconds", "oracle_seconds", "speedup"]
+        print(f"\n| {what} | seeds | {' | '.join(names)} | worst gap | kept |\n|{'---|' * (4 + len(names))}")
+        for method in ("own", "naive"):
+            if of := [row for row in plain if row["run"] == what and row["method"] == method]:
+                worst = max(abs(row["attack_auc_after"] - row["attack_auc_oracle"]) for row in of)
+                cells = [method, str(len(of)), *(mean_and_spread([row[name] for row in of]) for name in names)]
+                print(f"| {' | '.join(cells)} | {worst:.4f} | {of[0]['memory_bytes']} B |")
+    for row in (row for row in plain if row["run"] == "speed"):
+        print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

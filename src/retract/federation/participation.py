@@ -1,0 +1,16 @@
+"""Who takes part in a round."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retract import streams
+from retract.federation.contracts import Engine
+
+
+def sample_clients(engine: Engine, part: float, seed: int, round: int) -> NDArray[np.int64]:
+    """The users of a round: each joins with probability `part` by a keyed draw, at least one does."""
+    users = engine.users
+    draw = streams.uniform(seed, round, users, "participation")
+    return users[draw <= max(part, float(draw.min()))]

@@ -1,0 +1,150 @@
+"""PersonalFR as a system: train, unlearn, recommend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retract.data import Interactions, Sharing
+from retract.errors import DataError
+from retract.federation import Broadcast, Clients, Engine, sample_clients
+from retract.models.recommender import HistoryReader, Recommender
+from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress
+from retract.systems.personalfr.client import Census, LocalTraining, PersonalFRRecommender
+from retract.systems.personalfr.config import PersonalFRConfig
+from retract.systems.personalfr.server import Facts, Server, scale_places
+
+
+class PersonalFR:
+    """Private encoders, one federated decoder (Le et al., Asilomar 2022, arXiv 2212.08779).
+
+    Clients learn from all that they hold, and the server reads no interaction, shared or private: what it has is the
+    sum of what clients changed.
+
+    Parameters
+    ----------
+    config
+        Settings; the defaults fit MovieLens.
+    """
+
+    name = "personalfr"
+
+    def __init__(self, config: PersonalFRConfig | None = None) -> None:
+        self.config = config if config is not None else PersonalFRConfig()
+
+    def train(self, shared: Interactions, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
+        """Rounds of local epochs, from scratch.
+
+        Raises
+        ------
+        DataError
+            If fewer than two users hold an interaction, or what they hold is not what the settings ask for.
+        """
+        if len(engine.users) < 2:
+            raise DataError("personalfr learns from several users: the data has fewer than two with an interaction")
+        engine.reset()
+        facts = census(engine, self.config, seed)
+        config = self.config.resolved(facts.feedback)
+        server = Server(config, facts, seed)
+        log = []
+        for number in range(config.rounds):
+            watch = Stopwatch()
+            users = sample_clients(engine, config.participation, seed, number)
+            run_round(server, engine, users, number, 0.5 * (1 + np.cos(np.pi * number / config.rounds)), seed)
+            log.append({"stage": "train", "round": number, "seconds": round(watch.seconds, 4)})
+            progress("training", number + 1, config.rounds)
+        return Trained(self.name, config, seed, server.published(), Memory({}), shared, tuple(log))
+
+    def unlearn(
+        self,
+        trained: Trained,
+        withdrawal: Withdrawal,
+        engine: Engine,
+        *,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Make the decoder forget; the encoders of those who erased are gone with their clients' state.
+
+        After "unshare" the model is, bit for bit, the one that training without it gives, and stays: clients still hold
+        what they no longer share, and nothing that is shared was ever read. After "erase" the clients that erased
+        nothing calibrate the decoder for a few rounds.
+        """
+        watch, retained = Stopwatch(), trained.shared - withdrawal.forget
+        model = trained.model
+        if withdrawal.kind == "erase":
+            model = self._calibrated(trained, engine, withdrawal.users, seed, progress)
+        record = {"stage": "unlearn", "request": withdrawal.request_id, "seconds": round(watch.seconds, 4)}
+        return replace(trained, model=model, shared=retained, log=(*trained.log, record))
+
+    def resume(
+        self,
+        trained: Trained,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        rounds: int,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """More rounds, at the rate of unlearning: another would jolt the decoder."""
+        watch, nobody = Stopwatch(), np.empty(0, dtype=np.int64)
+        longer = PersonalFR(self.config.model_copy(update={"unlearn_rounds": rounds}))
+        model = longer._calibrated(trained, engine, nobody, seed, progress)
+        record = {"stage": "resume", "rounds": rounds, "seconds": round(watch.seconds, 4)}
+        return replace(trained, model=model, shared=shared, log=(*trained.log, record))
+
+    def recommender(self, trained: Trained, clients: Clients) -> Recommender:
+        """Own encoder and published decoder, on the clients."""
+        return PersonalFRRecommender(trained.model, clients, self._settings(trained), trained.seed)
+
+    def views(self, trained: Trained, clients: Clients | None) -> Mapping[str, Recommender]:
+        """The decoder, read through encoders that anybody can make of a history, and its last layer by itself."""
+        nobody = Clients(Sharing(trained.shared, Interactions.empty(trained.shared.catalog)))
+        return {
+            "decoder": self.recommender(trained, nobody),
+            "items": HistoryReader(trained.model["output.weight"]),
+        }
+
+    def _calibrated(
+        self, trained: Trained, engine: Engine, without: NDArray[np.int64], seed: int, progress: Progress
+    ) -> dict[str, Any]:
+        """The model after a few rounds of all clients but some."""
+        config = self._settings(trained)
+        server = Server(config, census(engine, config, seed), trained.seed, trained.model)
+        later = range(config.rounds, config.rounds + self.config.unlearn_rounds)
+        for number in later:
+            users = np.setdiff1d(sample_clients(engine, config.participation, seed, number), without)
+            if len(users):
+                run_round(server, engine, users, number, config.unlearn_rate, trained.seed)
+            progress("unlearning", number + 1 - later.start, len(later))
+        return server.published()
+
+    def _settings(self, trained: Trained) -> PersonalFRConfig:
+        """Those of this system, with the feedback that training found."""
+        assert isinstance(trained.config, PersonalFRConfig)
+        feedback = trained.config.feedback
+        return self.config.resolved(feedback) if feedback != "auto" else self.config
+
+
+def census(engine: Engine, config: PersonalFRConfig, seed: int) -> Facts:
+    """What all clients together hold, as sums.
+
+    Raises
+    ------
+    DataError
+        As `Facts.of`.
+    """
+    places = scale_places(config)
+    found = engine.run(Census(), Broadcast(0, {"places": places}), engine.users, seed=seed)
+    return Facts.of(found.tensors, places, config)
+
+
+def run_round(server: Server, engine: Engine, users: NDArray[np.int64], number: int, rate: float, seed: int) -> None:
+    """Broadcast, local epochs, aggregation."""
+    broadcast = server.broadcast(number, rate)
+    server.apply(engine.run(LocalTraining(server.config), broadcast, users, seed=seed), rate)
