@@ -11,7 +11,7 @@ from retract.errors import DataError
 from retract.federation import Broadcast, Clients, Cohort, LocalEngine
 from retract.models.autoencoder import DECODER, ENCODER, decode, initial
 from retract.systems.personalfr import PersonalFRConfig
-from retract.systems.personalfr.client import LocalTraining, PersonalFRRecommender, messages
+from retract.systems.personalfr.client import LocalTraining, PersonalFRRecommender, RatingRecommender, messages
 from tests.samples import numbered_catalog
 from tests.systems.personalfr_oracle import DenseAutoEncoder, train_one_client
 
@@ -196,6 +196,6 @@ def test_a_history_without_ratings_is_refused_by_a_model_for_ratings():
     config, data = settings(), rated()
     engine, _ = run(config, data)
     model = {**broadcast_of(config).tensors, "lowest": torch.tensor(1.0), "highest": torch.tensor(5.0)}
-    reader = PersonalFRRecommender(model, engine.clients, config, SEED)
+    reader = RatingRecommender(model, engine.clients, config, SEED)
     with pytest.raises(DataError, match=r"^the model predicts ratings, and this history has none"):
         reader.ratings(np.arange(2), rated(rated=False))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from retract.systems.base import Kind
 
 MANIFEST = "manifest.json"
-SYSTEMS = "exact, fedshare, lightgcn, receraser or unlearnrec"
+SYSTEMS = "exact, fedshare, lightgcn, personalfr, receraser or unlearnrec"
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A trained folder.", show_default=False)]
 Data = Annotated[
@@ -106,6 +106,9 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The trained folder to write.", show_default=False)],
     share: Annotated[float, typer.Option(metavar="RATIO", help="The part that every user shares, in [0, 1].")] = 0.5,
+    test: Annotated[
+        float, typer.Option(metavar="RATIO", help="The part held out to test on, where the data names none, in (0, 1).")
+    ] = 0.2,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the trained folder that DIR is.")] = False,
     setting: Annotated[
@@ -126,7 +129,7 @@ def train(
     fold_col: Column = None,
     as_json: Json = False,
 ) -> None:
-    """Train SYSTEM (exact, fedshare, lightgcn, receraser or unlearnrec) on a data set; write a trained folder."""
+    """Train SYSTEM (exact, fedshare, lightgcn, personalfr, receraser or unlearnrec) on a data set; write a folder."""
     from retract.data import Columns, load
     from retract.systems import lifecycle
     from retract.systems.registry import make_system
@@ -134,7 +137,9 @@ def train(
     chosen = make_system(system, _with_backbone(settings_of(setting or []), backbone))
     dataset = load(data, columns=Columns(user_col, item_col, rating_col, timestamp_col, fold_col))
     with telling_what_is_left(out, MANIFEST), progress_bars() as progress:
-        report = lifecycle.train_folder(chosen, dataset, out, share=share, seed=seed, force=force, progress=progress)
+        report = lifecycle.train_folder(
+            chosen, dataset, out, share=share, test=test, seed=seed, force=force, progress=progress
+        )
     for text in report.notes:
         note(text)
     rows = {

@@ -152,6 +152,7 @@ def train_folder(
     out: Path,
     *,
     share: float,
+    test: float = 0.2,
     seed: int = 0,
     force: bool = False,
     progress: Progress = no_progress,
@@ -162,6 +163,8 @@ def train_folder(
     ----------
     share
         The part of their training interactions that users share, in [0, 1].
+    test
+        The part of every user's interactions that is held out, in (0, 1); without effect where the data names a part.
     force
         Replace the trained folder that `out` is, its pending requests included. Files in it that are not ours stay.
 
@@ -172,12 +175,12 @@ def train_folder(
     DataError
         If fewer than two users have something to train on.
     ConfigError
-        If training, or preparing, diverged.
+        If training, or preparing, diverged, or `test` lies outside (0, 1).
     SharingError
         If `share` lies outside [0, 1].
     """
     storage.require_replaceable(out, force)
-    train, test = dataset.split(seed=seed)
+    train, held_out = dataset.split(seed=seed, test=test)
     clients = Clients(Sharing.by_ratio(train, share, seed))
     if (able := len(train.active_users())) < 2:
         raise DataError(f"{dataset.name}: users with something to train on: {able}; at least 2 are needed")
@@ -186,8 +189,8 @@ def train_folder(
     seconds = watch.seconds
     require_finite(trained)
     trained, preparing = prepared(system, trained, engine, seed=seed, progress=progress)
-    metrics = measure(system.recommender(trained, clients), train, test)
-    folders.save(out, trained, clients, test, force=force)
+    metrics = measure(system.recommender(trained, clients), train, held_out)
+    folders.save(out, trained, clients, held_out, force=force)
     traffic, sharing = engine.traffic, clients.sharing
     return TrainReport(
         system=trained.system,

@@ -43,7 +43,8 @@ def _explain(name: str, config: type[SystemConfig], problem: Mapping[str, Any]) 
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:
-    """A setting's type and range in words, from its JSON schema."""
+    """A setting's type and range in words, from its JSON schema; one that may be left out is what it is if given."""
+    schema = schema.get("anyOf", [schema])[0]
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
     kinds = {"integer": "a whole number", "number": "a number"}

@@ -274,7 +274,15 @@ class LocalTraining:
             sums |= _change_of_encoders(encoders, histories, tables)
             sums["input.holders"] = torch.from_numpy(np.bincount(cohort.items, minlength=cohort.n_items))
         traffic = messages(config, cohort.n_items, wanted.sizes, torch.from_numpy(cohort.degrees))
-        return Reply(Update(sums, len(cohort)), encoders.state() if personal else {}, *traffic)
+        state = self._pulled(encoders.state(), seed) if personal else {}
+        return Reply(Update(sums, len(cohort)), state, *traffic)
+
+    def _pulled(self, state: ClientState, seed: int) -> ClientState:
+        """A part of the way back to the common start."""
+        if not self.config.encoder_decay:
+            return state
+        start = {**common_start(1, self.config.widths, seed), "input.moved": torch.zeros(1)}
+        return {name: torch.lerp(rows, start[name], self.config.encoder_decay) for name, rows in state.items()}
 
 
 def _change_of_decoders(decoders: Decoders, start: Parameters) -> dict[str, Tensor]:
@@ -347,16 +355,8 @@ class PersonalFRRecommender:
         self.model, self.clients, self.config, self.seed = model, clients, config, seed
 
     def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
-        """Shape [len(users), n_items]; what too few have rated stands below all else, by the width of the scale."""
-        if self.config.feedback != "explicit":
-            return decode(self.model, self.codes(users, history))
-        width = self.model["highest"] - self.model["lowest"]
-        return self.ratings(users, history) - width * (self.model["support"] < self.config.min_support)
-
-    def ratings(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
-        """Predicted ratings within the scale, shape [len(users), n_items]; of a model for ratings."""
-        said = decode(self.model, self.codes(users, history)) + self.model["mean"].float()
-        return said.clamp(float(self.model["lowest"]), float(self.model["highest"]))
+        """Shape [len(users), n_items]."""
+        return decode(self.model, self.codes(users, history))
 
     def codes(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
         """Shape [len(users), code]."""
@@ -398,6 +398,20 @@ class PersonalFRRecommender:
     def _histories(self, source: Interactions, users: NDArray[np.int64]) -> Histories:
         explicit = self.config.feedback == "explicit"
         return Histories.of(Cohort.of(source, users), explicit, float(self.model["mean"]))
+
+
+class RatingRecommender(PersonalFRRecommender):
+    """The same for a model of ratings, which ranks by predicted rating."""
+
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+        """Shape [len(users), n_items]; what too few have rated stands below all else, by the width of the scale."""
+        width = self.model["highest"] - self.model["lowest"]
+        return self.ratings(users, history) - width * (self.model["support"] < self.config.min_support)
+
+    def ratings(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+        """Predicted ratings within the scale, shape [len(users), n_items]."""
+        said = super().scores(users, history) + self.model["mean"]
+        return said.clamp(float(self.model["lowest"]), float(self.model["highest"]))
 
 
 JOINING = -1

@@ -14,7 +14,7 @@ from retract.errors import DataError
 from retract.federation import Broadcast, Clients, Engine, sample_clients
 from retract.models.recommender import HistoryReader, Recommender
 from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress
-from retract.systems.personalfr.client import Census, LocalTraining, PersonalFRRecommender
+from retract.systems.personalfr.client import Census, LocalTraining, PersonalFRRecommender, RatingRecommender
 from retract.systems.personalfr.config import PersonalFRConfig
 from retract.systems.personalfr.server import Facts, Server, scale_places
 
@@ -100,7 +100,9 @@ class PersonalFR:
 
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Own encoder and published decoder, on the clients."""
-        return PersonalFRRecommender(trained.model, clients, self._settings(trained), trained.seed)
+        config = self._settings(trained)
+        kind = RatingRecommender if config.feedback == "explicit" else PersonalFRRecommender
+        return kind(trained.model, clients, config, trained.seed)
 
     def views(self, trained: Trained, clients: Clients | None) -> Mapping[str, Recommender]:
         """The decoder, read through encoders that anybody can make of a history, and its last layer by itself."""

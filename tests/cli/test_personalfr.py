@@ -1,0 +1,114 @@
+"""PersonalFR by commands: ratings from file to prediction, and what is said where the feedback is of the other kind."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from retract.systems.folder import load
+from tests.cli.commands import retract
+
+QUICK = ["hidden=16", "code=8", "rounds=4", "participation=1", "min_support=0"]
+
+
+def command(data: Path, out: Path, *settings: str) -> list[object]:
+    pairs = (part for pair in (*QUICK, *settings) for part in ("--set", pair))
+    return ["train", "personalfr", "--data", data, "--out", out, *pairs, "--json"]
+
+
+def without_ratings(ratings: Path, folder: Path) -> Path:
+    lines = ratings.read_text().splitlines()
+    keep = [index for index, name in enumerate(lines[0].split(",")) if name != "rating"]
+    out = folder / "implicit.csv"
+    out.write_text("\n".join(",".join(line.split(",")[index] for index in keep) for line in lines) + "\n")
+    return out
+
+
+@pytest.fixture(scope="session")
+def trained(ratings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained folder; ask for `folder` to change it."""
+    out = tmp_path_factory.mktemp("personalfr") / "run"
+    assert retract(*command(ratings, out)).code == 0
+    return out
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_ratings_are_predicted_and_judged(ratings: Path, tmp_path: Path) -> None:
+    report = retract(*command(ratings, tmp_path / "run")).json
+    assert report["metrics"].keys() == {"recall@20", "ndcg@20", "rmse", "mae"}
+    assert 0 < report["metrics"]["mae"] <= report["metrics"]["rmse"]
+    assert report["memory_bytes"] == 0
+    assert report["bytes_up"] > report["bytes_down"] > 0
+    assert report["client_updates_per_second"] > 0
+
+
+def test_recommendations_are_predicted_ratings_within_the_scale(folder: Path) -> None:
+    held = load(folder)
+    lowest, highest = (float(held.trained.model[end]) for end in ("lowest", "highest"))
+    user = str(held.catalog.user_ids[0])
+    scores = [line["score"] for line in retract("recommend", folder, "--user", user, "--json").json["items"]]
+    assert scores == sorted(scores, reverse=True)
+    assert all(lowest <= score <= highest for score in scores)
+
+
+@pytest.mark.parametrize("kind", ["unshare", "erase"])
+def test_a_user_can_withdraw_and_is_still_served(folder: Path, kind: str) -> None:
+    before = load(folder)
+    user = str(before.catalog.user_ids[1])
+    assert retract(kind, folder, "--user", user, "--fraction", "0.5").code == 0
+    report = retract("unlearn", folder, "--json").json
+    assert report["requests"] == 1
+    assert {"rmse", "mae"} <= report["metrics"].keys()
+    after = load(folder)
+    kept = before.manifest.files["server/model.safetensors"] == after.manifest.files["server/model.safetensors"]
+    assert kept == (kind == "unshare")
+    assert bool(after.clients.started[1]) == (kind == "unshare")
+    assert retract("recommend", folder, "--user", user, "--json").json["items"]
+
+
+def test_what_has_no_ratings_is_ranked_and_not_predicted(ratings: Path, tmp_path: Path) -> None:
+    report = retract(*command(without_ratings(ratings, tmp_path), tmp_path / "run")).json
+    assert report["metrics"].keys() == {"recall@20", "ndcg@20"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["feedback=implicit"], "implicit feedback is asked for and the data has ratings"),
+        (["highest=3"], "ratings lie beyond 3, the highest that is stated"),
+        (["lowest=five"], "setting lowest of personalfr is 'five': it must be a number"),
+        (["lowest=5", "highest=1"], "lowest is 5 and highest 1: a scale goes up"),
+        (["mode=central"], "setting mode of personalfr is 'central': it must be one of personal, fedavg, joint"),
+    ],
+)
+def test_what_does_not_fit_the_ratings_is_one_line(ratings: Path, tmp_path: Path, settings, message: str) -> None:
+    answer = retract(*command(ratings, tmp_path / "run", *settings))
+    assert answer.code == 2
+    assert message in answer.err
+    assert answer.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_ratings_are_asked_for_where_there_are_none(ratings: Path, tmp_path: Path) -> None:
+    data = without_ratings(ratings, tmp_path)
+    answer = retract(*command(data, tmp_path / "run", "feedback=explicit"))
+    assert answer.code == 2
+    assert "explicit feedback is asked for and the data has no ratings: name their column (--rating-col)" in answer.err
+
+
+def test_the_part_held_out_can_be_chosen(ratings: Path, tmp_path: Path) -> None:
+    sizes = []
+    for part in ("0.1", "0.4"):
+        out = tmp_path / part
+        assert retract(*command(ratings, out), "--test", part).code == 0
+        sizes.append(len(load(out).test))
+    assert sizes[0] < sizes[1]
+    answer = retract(*command(ratings, tmp_path / "run"), "--test", "1.5")
+    assert answer.code == 2
+    assert "test part 1.5 lies outside (0, 1)" in answer.err
