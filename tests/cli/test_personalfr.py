@@ -112,3 +112,17 @@ def test_the_part_held_out_can_be_chosen(ratings: Path, tmp_path: Path) -> None:
     answer = retract(*command(ratings, tmp_path / "run"), "--test", "1.5")
     assert answer.code == 2
     assert "test part 1.5 lies outside (0, 1)" in answer.err
+
+
+def test_clients_can_hold_many_users(ratings: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    report = retract(*command(ratings, out), "--clients", 3).json
+    assert report["metrics"]["rmse"] > 0
+    held = load(out)
+    assert held.clients.client_of.max() == 2
+    user = str(held.catalog.user_ids[0])
+    assert retract("erase", out, "--user", user, "--all").code == 0
+    assert retract("unlearn", out, "--json").json["requests"] == 1
+    assert load(out).clients.started.sum() == 2
+    answer = retract("train", "fedshare", "--data", ratings, "--out", tmp_path / "other", "--clients", 3)
+    assert answer.refusal() == "error: fedshare has one user per client: leave --clients out"

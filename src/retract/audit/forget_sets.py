@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -97,7 +97,7 @@ class ForgetSet:
             edges, _ = self._unlikely(sharing, avoid, seed)
         else:
             edges = self._canaries(sharing.everything, avoid, seed)
-        return Sharing(sharing.shared | edges, sharing.private)
+        return replace(sharing, shared=sharing.shared | edges)
 
     def decoys(self, sharing: Sharing, avoid: Interactions, seed: int) -> Interactions:
         """Non-members to tell what `planted` plants from, as many for each user; none where popularity will do."""

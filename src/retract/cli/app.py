@@ -109,6 +109,10 @@ def train(
     test: Annotated[
         float, typer.Option(metavar="RATIO", help="The part held out to test on, where the data names none, in (0, 1).")
     ] = 0.2,
+    clients: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of personalfr: deal the users among N clients. Else each is one."),
+    ] = None,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the trained folder that DIR is.")] = False,
     setting: Annotated[
@@ -138,7 +142,15 @@ def train(
     dataset = load(data, columns=Columns(user_col, item_col, rating_col, timestamp_col, fold_col))
     with telling_what_is_left(out, MANIFEST), progress_bars() as progress:
         report = lifecycle.train_folder(
-            chosen, dataset, out, share=share, test=test, seed=seed, force=force, progress=progress
+            chosen,
+            dataset,
+            out,
+            share=share,
+            n_clients=clients,
+            test=test,
+            seed=seed,
+            force=force,
+            progress=progress,
         )
     for text in report.notes:
         note(text)

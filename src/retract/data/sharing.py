@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from retract import streams
+from retract.data.catalog import Catalog
 from retract.data.interactions import Interactions
-from retract.errors import SharingError
+from retract.errors import ConfigError, SharingError
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,13 @@ class Sharing:
         What the server may hold.
     private
         What stays with the users; disjoint from `shared`.
+    client_of
+        The client that holds each user's data, numbered from 0, int64, shape [n_users]; None where every user is one.
     """
 
     shared: Interactions
     private: Interactions
+    client_of: NDArray[np.int64] | None = field(default=None, compare=False)
 
     @classmethod
     def by_ratio(cls, interactions: Interactions, ratio: ArrayLike, seed: int = 0) -> Sharing:
@@ -74,6 +78,30 @@ class Sharing:
             )
         return cls(interactions.where(shared), interactions.where(~shared))
 
+    def held_by(self, n_clients: int, seed: int = 0) -> Sharing:
+        """The same, the users dealt among `n_clients` at random: organisations, each with many users.
+
+        Raises
+        ------
+        ConfigError
+            If `n_clients` lies outside [1, number of users].
+        """
+        n_users = self.shared.n_users
+        if not 1 <= n_clients <= n_users:
+            raise ConfigError(f"clients is {n_clients}: it must lie between 1 and the {n_users} users")
+        order = np.argsort(streams.bits(seed, 0, np.arange(n_users), "client"))
+        client_of = np.empty(n_users, dtype=np.int64)
+        client_of[order] = np.arange(n_users) % n_clients
+        return replace(self, client_of=client_of)
+
+    def over(self, catalog: Catalog) -> Sharing:
+        """The same over a catalog that appends to this one's; new users are clients of their own."""
+        shared, private, client_of = self.shared.over(catalog), self.private.over(catalog), self.client_of
+        if client_of is not None:
+            more = catalog.n_users - len(client_of)
+            client_of = np.concatenate([client_of, client_of.max(initial=-1) + 1 + np.arange(more)])
+        return Sharing(shared, private, client_of)
+
     @cached_property
     def everything(self) -> Interactions:
         """Shared and private together."""
@@ -94,7 +122,7 @@ class Sharing:
         """
         _require(self.shared, forget, "is not shared, so it cannot be unshared")
         taken = self.shared & forget
-        return Sharing(self.shared - forget, self.private | taken)
+        return replace(self, shared=self.shared - forget, private=self.private | taken)
 
     def erase(self, forget: Interactions) -> Sharing:
         """Drop `forget` wherever it is.
@@ -105,7 +133,7 @@ class Sharing:
             If something in `forget` is in neither place, per item; nothing is applied.
         """
         _require(self.everything, forget, "is not held, so it cannot be erased")
-        return Sharing(self.shared - forget, self.private - forget)
+        return replace(self, shared=self.shared - forget, private=self.private - forget)
 
 
 def _require(held: Interactions, forget: Interactions, complaint: str, show: int = 5) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retract.data import Interactions
+from retract.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Cohort:
     Parameters
     ----------
     users
-        The clients' user codes, int64, shape [n]; ascending, each once.
+        User codes, int64, shape [n]; each once, those of a client together, and ascending within it.
     indptr
         Row pointers into `items`, int64, shape [n + 1].
     items
@@ -80,6 +81,8 @@ class Cohort:
         Items in the catalog.
     ratings
         Beside `items`, float32; None where the data has none.
+    clients
+        The client of each user, int64, shape [n]: ascending from 0. Each user is one unless given.
     """
 
     users: NDArray[np.int64]
@@ -87,16 +90,33 @@ class Cohort:
     items: NDArray[np.int64]
     n_items: int
     ratings: NDArray[np.float32] | None = None
+    clients: NDArray[np.int64] | None = None
 
     @classmethod
-    def of(cls, held: Interactions, users: NDArray[np.int64]) -> Cohort:
+    def of(cls, held: Interactions, users: NDArray[np.int64], clients: NDArray[np.int64] | None = None) -> Cohort:
         """Some users side by side, from all that the clients hold."""
         indptr, places = held.places_of(users)
         ratings = None if held.ratings is None else held.ratings[places]
-        return cls(users, indptr, held.items[places], held.n_items, ratings)
+        return cls(users, indptr, held.items[places], held.n_items, ratings, clients)
+
+    def require_one_user_each(self, system: str) -> None:
+        """Refuse clients with many users, for a task that gives every user a client.
+
+        Raises
+        ------
+        ConfigError
+            If a client has more than one.
+        """
+        if self.n_clients < len(self):
+            raise ConfigError(f"{system} has one user per client: leave --clients out")
 
     def __len__(self) -> int:
         return len(self.users)
+
+    @property
+    def n_clients(self) -> int:
+        """How many clients they are."""
+        return len(self) if self.clients is None else len(np.unique(self.clients))
 
     @cached_property
     def degrees(self) -> NDArray[np.int64]:
@@ -124,7 +144,7 @@ class Reply:
     state
         The clients' new state; it stays with them.
     upload_bytes
-        The size of each client's own message, had it been sent alone, int64, shape [len(cohort)].
+        The size of each client's own message, had it been sent alone, int64, shape [n_clients].
     download_bytes
         What each client fetched of the broadcast, likewise; None where that was all of it.
     """
@@ -138,8 +158,8 @@ class Reply:
 class ClientTask(Protocol):
     """Pure work beside the users' data; obeys the law above."""
 
-    def start(self, users: NDArray[np.int64], seed: int) -> ClientState:
-        """The state of clients that take part for the first time, one row per user."""
+    def start(self, clients: NDArray[np.int64], seed: int) -> ClientState:
+        """The state of clients that take part for the first time, one row per client."""
         ...
 
     def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
@@ -149,7 +169,7 @@ class ClientTask(Protocol):
 
 @dataclass
 class Traffic:
-    """Bytes and messages counted per user since the engine was made, int64, shape [n_users]."""
+    """Bytes and messages counted per client since the engine was made, int64, shape [n_clients]."""
 
     up: Tensor
     down: Tensor
@@ -157,9 +177,9 @@ class Traffic:
     seconds: float = field(default=0.0)
 
     @classmethod
-    def none(cls, n_users: int) -> Traffic:
+    def none(cls, n_clients: int) -> Traffic:
         """Nothing counted yet."""
-        return cls(torch.zeros(n_users, dtype=torch.int64), torch.zeros(n_users, dtype=torch.int64))
+        return cls(torch.zeros(n_clients, dtype=torch.int64), torch.zeros(n_clients, dtype=torch.int64))
 
 
 class Engine(Protocol):
@@ -170,6 +190,11 @@ class Engine(Protocol):
     @property
     def users(self) -> NDArray[np.int64]:
         """The user codes that can be asked, ascending."""
+        ...
+
+    @property
+    def client_of(self) -> NDArray[np.int64]:
+        """The client of every user, shape [n_users]; with one user per client its code."""
         ...
 
     def reset(self) -> None:

@@ -25,16 +25,17 @@ class Clients:
     sharing
         Every user's interactions and which of them are shared.
     state
-        What the clients keep, tensors of one row per user of the catalog.
+        What the clients keep, tensors of one row per client.
     started
-        Which users have a state yet, bool, shape [n_users].
+        Which clients have a state yet, bool, shape [n_clients].
     """
 
     def __init__(self, sharing: Sharing, state: dict[str, Tensor] | None = None, started: Tensor | None = None) -> None:
         self.sharing = sharing
         self.state = {} if state is None else state
-        n_users = sharing.shared.n_users
-        self.started = torch.zeros(n_users, dtype=torch.bool) if started is None else started
+        self.client_of = np.arange(sharing.shared.n_users) if sharing.client_of is None else sharing.client_of
+        n_clients = int(self.client_of.max(initial=-1)) + 1
+        self.started = torch.zeros(n_clients, dtype=torch.bool) if started is None else started
 
     @property
     def interactions(self) -> Interactions:
@@ -51,13 +52,13 @@ class Clients:
         A client that erased anything starts anew: its state was trained on what is gone.
         """
         started = self.started.clone()
-        started[torch.from_numpy(np.unique(forget.users))] = False
+        started[torch.from_numpy(np.unique(self.client_of[forget.users]))] = False
         state = {name: rows * started.view(-1, *[1] * (rows.dim() - 1)) for name, rows in self.state.items()}
         return Clients(self.sharing.erase(forget), state, started)
 
     def with_sharing(self, sharing: Sharing) -> Clients:
-        """The same devices with other data, which may be over a larger catalog: new users have no state yet."""
-        more = sharing.shared.n_users - len(self.started)
+        """The same devices with other data, which may be over a larger catalog: new clients have no state yet."""
+        more = len(Clients(sharing).started) - len(self.started)
         state = {name: torch.cat([rows, rows.new_zeros(more, *rows.shape[1:])]) for name, rows in self.state.items()}
         return Clients(sharing, state, torch.cat([self.started, self.started.new_zeros(more)]))
 
@@ -88,12 +89,17 @@ class LocalEngine:
         self.clients = clients
         self.cohort_interactions = cohort_interactions
         self._interactions = clients.interactions
-        self.traffic = Traffic.none(self._interactions.n_users)
+        self.traffic = Traffic.none(len(clients.started))
 
     @property
     def users(self) -> NDArray[np.int64]:
         """Users with at least one interaction, ascending."""
         return self._interactions.active_users()
+
+    @property
+    def client_of(self) -> NDArray[np.int64]:
+        """The client of every user, shape [n_users]."""
+        return self.clients.client_of
 
     def reset(self) -> None:
         """Every client drops what it kept between rounds."""
@@ -118,14 +124,14 @@ class LocalEngine:
         total: Update | None = None
         began = time.perf_counter()
         for cohort in self._cohorts(np.asarray(users, dtype=np.int64)):
-            at = torch.from_numpy(cohort.users)
+            at = torch.from_numpy(np.unique(self.client_of[cohort.users]))
             reply = task(broadcast, cohort, self._state(task, at, seed), seed)
             for name, rows in reply.state.items():
                 self.clients.state[name][at] = rows
             self.traffic.up[at] += reply.upload_bytes
             self.traffic.down[at] += broadcast.nbytes if reply.download_bytes is None else reply.download_bytes
             total = reply.update if total is None else total + reply.update
-        self.traffic.updates += len(users)
+        self.traffic.updates += len(np.unique(self.client_of[users]))
         self.traffic.seconds += time.perf_counter() - began
         assert total is not None
         return total
@@ -144,13 +150,16 @@ class LocalEngine:
         return {name: rows[at] for name, rows in self.clients.state.items()}
 
     def _cohorts(self, users: NDArray[np.int64]) -> Iterator[Cohort]:
-        """Consecutive users, cut where the next one would overflow the bound."""
-        source = self._interactions
-        degrees = source.user_degrees()[users]
-        begin = 0
-        while begin < len(users):
-            load = np.cumsum(degrees[begin:])
+        """Consecutive clients, cut where the next one would overflow the bound."""
+        source, client_of = self._interactions, self.client_of
+        users = users[np.argsort(client_of[users], kind="stable")]
+        numbers, first = np.unique(client_of[users], return_index=True)
+        loads = np.add.reduceat(source.user_degrees()[users], first) if len(first) else first
+        ends, begin = np.append(first[1:], len(users)), 0
+        while begin < len(numbers):
+            load = np.cumsum(loads[begin:])
             end = begin + max(1, int(np.searchsorted(load, self.cohort_interactions, side="right")))
-            part = users[begin:end]
-            yield Cohort.of(source, part)
+            part = users[first[begin] : ends[end - 1]]
+            many = self.clients.sharing.client_of is not None
+            yield Cohort.of(source, part, np.unique(client_of[part], return_inverse=True)[1] if many else None)
             begin = end

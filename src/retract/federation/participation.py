@@ -10,7 +10,7 @@ from retract.federation.contracts import Engine
 
 
 def sample_clients(engine: Engine, part: float, seed: int, round: int) -> NDArray[np.int64]:
-    """The users of a round: each joins with probability `part` by a keyed draw, at least one does."""
+    """The users of a round: each client joins with probability `part` by a keyed draw, at least one does."""
     users = engine.users
-    draw = streams.uniform(seed, round, users, "participation")
+    draw = streams.uniform(seed, round, engine.client_of[users], "participation")
     return users[draw <= max(part, float(draw.min()))]

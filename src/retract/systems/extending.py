@@ -99,8 +99,7 @@ def extend_folder(
 def _over(held: TrainedFolder, catalog: Catalog) -> TrainedFolder:
     """The same folder over a larger catalog; the model stays that of the smaller one until it is extended."""
     sharing = held.clients.sharing
-    larger = Sharing(sharing.shared.over(catalog), sharing.private.over(catalog))
-    return replace(held, clients=held.clients.with_sharing(larger), test=held.test.over(catalog))
+    return replace(held, clients=held.clients.with_sharing(sharing.over(catalog)), test=held.test.over(catalog))
 
 
 def _recoded(interactions: Interactions, catalog: Catalog) -> Interactions:
@@ -138,7 +137,9 @@ def _joined(before: TrainedFolder, new: Sharing, fresh_test: Interactions) -> tu
     if not all(map(all, timed)):
         parts = [replace(part, timestamps=None) for part in parts]
     shared, private, test, new_shared, new_private, new_test = parts
-    clients = before.clients.with_sharing(Sharing(shared | new_shared, private | new_private))
+    clients = before.clients.with_sharing(
+        replace(before.clients.sharing, shared=shared | new_shared, private=private | new_private)
+    )
     return clients, test | new_test, notes
 
 

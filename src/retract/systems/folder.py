@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from retract.data import Catalog, Interactions, Sharing
@@ -42,7 +43,7 @@ from retract.systems.registry import make_system
 from retract.systems.storage import Manifest, locked
 
 REQUESTS = "requests.jsonl"
-_STARTED = "started"
+_STARTED, _CLIENT_OF = "started", "client_of"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ class TrainedFolder:
     def renamed(self, catalog: Catalog) -> TrainedFolder:
         """The same codes under the ids of another catalog."""
         sharing = self.clients.sharing
-        renamed = Sharing(replace(sharing.shared, catalog=catalog), replace(sharing.private, catalog=catalog))
+        parts = {name: replace(getattr(sharing, name), catalog=catalog) for name in ("shared", "private")}
+        renamed = replace(sharing, **parts)
         return replace(
             self,
             trained=replace(self.trained, shared=replace(self.trained.shared, catalog=catalog)),
@@ -264,8 +266,9 @@ def _read(folder: Path) -> TrainedFolder:
     trained = _read_server(reader)
     catalog = trained.shared.catalog
     state = reader.tensors("clients/state.safetensors")
-    started = state.pop(_STARTED)
-    sharing = Sharing(trained.shared, reader.interactions("clients/private.parquet", catalog))
+    started, client_of = state.pop(_STARTED), state.pop(_CLIENT_OF, None)
+    private = reader.interactions("clients/private.parquet", catalog)
+    sharing = Sharing(trained.shared, private, None if client_of is None else client_of.numpy())
     test = reader.interactions("clients/test.parquet", catalog)
     return TrainedFolder(trained, Clients(sharing, state, started), test, _read_requests(reader), reader.manifest)
 
@@ -304,6 +307,8 @@ def _catalog_files(catalog: Catalog) -> dict[str, bytes]:
 
 
 def _state_files(trained: Trained, clients: Clients, test: Interactions) -> dict[str, bytes]:
+    client_of = clients.sharing.client_of
+    groups = {} if client_of is None else {_CLIENT_OF: torch.from_numpy(client_of)}
     config = {"system": trained.system, "seed": trained.seed, "settings": trained.config.model_dump(mode="json")}
     return {
         "server/model.safetensors": _tensors(trained.model),
@@ -313,7 +318,7 @@ def _state_files(trained: Trained, clients: Clients, test: Interactions) -> dict
         "server/log.jsonl": _lines(trained.log),
         "clients/private.parquet": _table(clients.sharing.private),
         "clients/test.parquet": _table(test),
-        "clients/state.safetensors": _tensors({**clients.state, _STARTED: clients.started}),
+        "clients/state.safetensors": _tensors({**clients.state, _STARTED: clients.started, **groups}),
     }
 
 

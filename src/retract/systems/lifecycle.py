@@ -152,6 +152,7 @@ def train_folder(
     out: Path,
     *,
     share: float,
+    n_clients: int | None = None,
     test: float = 0.2,
     seed: int = 0,
     force: bool = False,
@@ -163,6 +164,8 @@ def train_folder(
     ----------
     share
         The part of their training interactions that users share, in [0, 1].
+    n_clients
+        How many clients hold the users' data, dealt at random; every user is one unless given.
     test
         The part of every user's interactions that is held out, in (0, 1); without effect where the data names a part.
     force
@@ -175,13 +178,15 @@ def train_folder(
     DataError
         If fewer than two users have something to train on.
     ConfigError
-        If training, or preparing, diverged, or `test` lies outside (0, 1).
+        If training, or preparing, diverged; if `test` lies outside (0, 1) or `n_clients` outside [1, users]; or if the
+        system has one user per client and there are fewer.
     SharingError
         If `share` lies outside [0, 1].
     """
     storage.require_replaceable(out, force)
     train, held_out = dataset.split(seed=seed, test=test)
-    clients = Clients(Sharing.by_ratio(train, share, seed))
+    sharing = Sharing.by_ratio(train, share, seed)
+    clients = Clients(sharing if n_clients is None else sharing.held_by(n_clients, seed))
     if (able := len(train.active_users())) < 2:
         raise DataError(f"{dataset.name}: users with something to train on: {able}; at least 2 are needed")
     engine, watch = LocalEngine(clients), Stopwatch()

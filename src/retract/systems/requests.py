@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def pending_of(held: TrainedFolder, kind: Kind) -> Interactions:
 def _withdrawable(held: TrainedFolder, kind: Kind) -> Sharing:
     """What can be asked for: an erasure also covers what is held out for testing."""
     sharing = held.clients.sharing
-    return sharing if kind == "unshare" else Sharing(sharing.shared, sharing.private | held.test)
+    return sharing if kind == "unshare" else replace(sharing, private=sharing.private | held.test)
 
 
 def _choose(

@@ -100,9 +100,9 @@ class RecordingEpoch:
         self.epoch, self.kept = epoch, kept
         self._written: list[ClientUpdates] = []
 
-    def start(self, users: NDArray[np.int64], seed: int) -> ClientState:
+    def start(self, clients: NDArray[np.int64], seed: int) -> ClientState:
         """As the epoch's."""
-        return self.epoch.start(users, seed)
+        return self.epoch.start(clients, seed)
 
     def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
         """The epoch's own reply."""
@@ -179,6 +179,11 @@ class LoggingEngine:
         """As the engine's."""
         return self.engine.users
 
+    @property
+    def client_of(self) -> NDArray[np.int64]:
+        """The client of every user."""
+        return self.engine.client_of
+
     def reset(self) -> None:
         """As the engine's."""
         self.engine.reset()
@@ -212,6 +217,11 @@ class ReplayingEngine:
     def users(self) -> NDArray[np.int64]:
         """As the engine's."""
         return self.engine.users
+
+    @property
+    def client_of(self) -> NDArray[np.int64]:
+        """The client of every user."""
+        return self.engine.client_of
 
     def reset(self) -> None:
         """As the engine's."""

@@ -43,19 +43,20 @@ class LocalEpoch:
     def __init__(self, config: FedShareConfig) -> None:
         self.config = config
 
-    def start(self, users: NDArray[np.int64], seed: int) -> ClientState:
+    def start(self, clients: NDArray[np.int64], seed: int) -> ClientState:
         """Fresh user vectors and Adam moments, one row per user."""
-        shape = (len(users), self.config.dimension)
-        vector = torch.from_numpy(streams.normal(seed, 0, users, "user vector", self.config.dimension))
+        shape = (len(clients), self.config.dimension)
+        vector = torch.from_numpy(streams.normal(seed, 0, clients, "user vector", self.config.dimension))
         return {
             "vector": vector * self.config.initial_scale * 0.1,
             "first_moment": torch.zeros(shape),
             "second_moment": torch.zeros(shape),
-            "steps": torch.zeros(len(users), dtype=torch.int64),
+            "steps": torch.zeros(len(clients), dtype=torch.int64),
         }
 
     def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
         """Gradient of Q summed over the cohort, and the clients' new vectors."""
+        cohort.require_one_user_each("fedshare")
         items = broadcast.tensors["items"].detach().requires_grad_()
         vectors = state["vector"].detach().requires_grad_()
         batch = self.batch(broadcast, cohort, seed)

@@ -29,7 +29,7 @@ class Census:
     and how many ratings lie below and above each place that the server names.
     """
 
-    def start(self, users: NDArray[np.int64], seed: int) -> ClientState:
+    def start(self, clients: NDArray[np.int64], seed: int) -> ClientState:
         """Nothing is kept."""
         return {}
 
@@ -46,7 +46,15 @@ class Census:
             "above": torch.from_numpy((ratings > places).sum(axis=1)),
         }
         fixed = sum(table.nbytes for name, table in sums.items() if name != "support")
-        return Reply(Update(sums, len(cohort)), {}, torch.from_numpy(fixed + 4 * cohort.degrees))
+        return Reply(Update(sums, cohort.n_clients), {}, fixed + 4 * _items_held(cohort))
+
+
+def _items_held(cohort: Cohort) -> Tensor:
+    """Distinct items of each client, int64, shape [n_clients]."""
+    if cohort.clients is None:
+        return torch.from_numpy(cohort.degrees)
+    pairs = np.unique(cohort.clients[cohort.rows] * cohort.n_items + cohort.items)
+    return torch.from_numpy(np.bincount(pairs // cohort.n_items, minlength=cohort.n_clients))
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class Histories:
         ratings = np.empty(0, dtype=np.float32) if cohort.ratings is None else cohort.ratings
         return cls(places, torch.from_numpy(ratings - np.float32(mean)))
 
-    def read(self, encoder: Parameters) -> Tensor:
+    def read_by(self, encoder: Parameters) -> Tensor:
         """What the first layer makes of them, shape [n, hidden]."""
         return weighted_sum(self.places, self.values, encoder["input.weight"]) + encoder["input.bias"]
 
@@ -149,7 +157,7 @@ class Encoders:
     def __init__(self, histories: Histories, start: Parameters, state: ClientState) -> None:
         n = len(histories.places.indptr) - 1
         moved = state.get("input.moved", torch.zeros(n, start["input.bias"].shape[0]))
-        self.input = SteppedInput(histories.read(start), histories.reach, moved)
+        self.input = SteppedInput(histories.read_by(start), histories.reach, moved)
         self.code = SteppedLayer(
             state.get("code.weight", start["code.weight"]), state.get("code.bias", start["code.bias"])
         )
@@ -250,11 +258,11 @@ class LocalTraining:
     def __init__(self, config: PersonalFRConfig) -> None:
         self.config = config
 
-    def start(self, users: NDArray[np.int64], seed: int) -> ClientState:
-        """The common start, one copy per user; nothing where the encoder is the server's."""
+    def start(self, clients: NDArray[np.int64], seed: int) -> ClientState:
+        """The common start, one copy per client; nothing where the encoder is the server's."""
         if self.config.mode != "personal":
             return {}
-        encoder, n = common_start(1, self.config.widths, seed), len(users)
+        encoder, n = common_start(1, self.config.widths, seed), len(clients)
         rows = {name: encoder[name].expand(n, *encoder[name].shape) for name in ("code.weight", "code.bias", *_NORMS)}
         return {"input.moved": torch.zeros(n, self.config.hidden), **rows}
 
@@ -274,15 +282,7 @@ class LocalTraining:
             sums |= _change_of_encoders(encoders, histories, tables)
             sums["input.holders"] = torch.from_numpy(np.bincount(cohort.items, minlength=cohort.n_items))
         traffic = messages(config, cohort.n_items, wanted.sizes, torch.from_numpy(cohort.degrees))
-        state = self._pulled(encoders.state(), seed) if personal else {}
-        return Reply(Update(sums, len(cohort)), state, *traffic)
-
-    def _pulled(self, state: ClientState, seed: int) -> ClientState:
-        """A part of the way back to the common start."""
-        if not self.config.encoder_decay:
-            return state
-        start = {**common_start(1, self.config.widths, seed), "input.moved": torch.zeros(1)}
-        return {name: torch.lerp(rows, start[name], self.config.encoder_decay) for name, rows in state.items()}
+        return Reply(Update(sums, len(cohort)), encoders.state() if personal else {}, *traffic)
 
 
 def _change_of_decoders(decoders: Decoders, start: Parameters) -> dict[str, Tensor]:
@@ -338,8 +338,8 @@ def messages(config: PersonalFRConfig, n_items: int, wanted: Tensor, held: Tenso
 class PersonalFRRecommender:
     """Recommendations as the clients compute them: own encoder, published decoder.
 
-    Who has no encoder yet gets one in a few steps against the frozen decoder, on the client and from the history
-    handed in: so does a user who joins after training, and one who erased something.
+    Users of one client share its encoder. Who has none yet gets one in a few steps against the frozen decoder, on the
+    client and from the history handed in: so does a user who joins after training, and one who erased something.
 
     Parameters
     ----------
@@ -366,10 +366,8 @@ class PersonalFRRecommender:
         if config.mode != "personal":
             return Encoders(histories, self.model, {}).codes()
         start = common_start(history.n_items, config.widths, self.seed)
-        at = torch.from_numpy(users)
-        has = (
-            self.clients.started[at] if "input.moved" in self.clients.state else torch.zeros(len(at), dtype=torch.bool)
-        )
+        has = self.clients.started[torch.from_numpy(self.clients.client_of[users])]
+        has = has & ("code.bias" in self.clients.state)
         codes = torch.empty(len(users), config.code)
         for part, own in ((has, True), (~has, False)):
             if part.any():
@@ -379,10 +377,12 @@ class PersonalFRRecommender:
 
     def _own(self, users: NDArray[np.int64], history: Interactions, start: Parameters) -> Tensor:
         """By the encoders that training made, which read any history, not only the one they were trained on."""
-        state = {name: rows[torch.from_numpy(users)] for name, rows in self.clients.state.items()}
-        held, read = (self._histories(source, users) for source in (self.clients.interactions, history))
+        clients, read = self.clients.client_of[users], self._histories(history, users)
+        if "input.moved" not in self.clients.state:
+            return silo_codes(self.clients.state, clients, read)
+        state = {name: rows[torch.from_numpy(clients)] for name, rows in self.clients.state.items()}
         encoders = Encoders(read, start, state)
-        encoders.input.reach = _inner(held, read) + 1
+        encoders.input.reach = _inner(self._histories(self.clients.interactions, users), read) + 1
         return encoders.codes()
 
     def _joining(self, users: NDArray[np.int64], history: Interactions, start: Parameters) -> Tensor:
@@ -412,6 +412,25 @@ class RatingRecommender(PersonalFRRecommender):
         """Predicted ratings within the scale, shape [len(users), n_items]."""
         said = super().scores(users, history) + self.model["mean"]
         return said.clamp(float(self.model["lowest"]), float(self.model["highest"]))
+
+
+def silo_codes(encoders: ClientState, clients: NDArray[np.int64], histories: Histories) -> Tensor:
+    """Codes of users by their clients' encoders, shape [n_users, code].
+
+    Parameters
+    ----------
+    encoders
+        State of `SiloTraining`, a row per client.
+    clients
+        The client of each user, shape [n_users].
+    """
+    codes = torch.empty(len(clients), encoders["code.bias"].shape[1])
+    for client in np.unique(clients):
+        users, own = torch.from_numpy(clients == client), {name: rows[client] for name, rows in encoders.items()}
+        hidden = squash(histories.read_by(own)[users], own["input.gain"], own["input.offset"]).value
+        second = hidden @ own["code.weight"] + own["code.bias"]
+        codes[users] = squash(second, own["code.gain"], own["code.offset"]).value
+    return codes
 
 
 JOINING = -1

@@ -55,10 +55,6 @@ class PersonalFRConfig(SystemConfig):
     output_decay: Annotated[
         float, Field(ge=0, lt=1, description="Part of the last layer that the server takes away in each round.")
     ] = 0.01
-    encoder_decay: Annotated[
-        float,
-        Field(ge=0, lt=1, description="Part of its way from the common start that an encoder takes back in a round."),
-    ] = 0.0
     output_scale: Annotated[float, Field(gt=0, description="Deviation of the last layer's start, times Xavier's.")] = (
         0.1
     )

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from retract.data import Interactions, Sharing
 from retract.errors import DataError
-from retract.federation import Broadcast, Clients, Engine, sample_clients
+from retract.federation import Broadcast, Clients, ClientTask, Engine, sample_clients
 from retract.models.recommender import HistoryReader, Recommender
 from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress
 from retract.systems.personalfr.client import Census, LocalTraining, PersonalFRRecommender, RatingRecommender
 from retract.systems.personalfr.config import PersonalFRConfig
 from retract.systems.personalfr.server import Facts, Server, scale_places
+from retract.systems.personalfr.silo import SiloTraining
 
 
 class PersonalFR:
@@ -118,10 +119,11 @@ class PersonalFR:
         """The model after a few rounds of all clients but some."""
         config = self._settings(trained)
         server = Server(config, census(engine, config, seed), trained.seed, trained.model)
+        asking = np.isin(engine.client_of, engine.client_of[without])
         later = range(config.rounds, config.rounds + self.config.unlearn_rounds)
         for number in later:
-            users = np.setdiff1d(sample_clients(engine, config.participation, seed, number), without)
-            if len(users):
+            users = sample_clients(engine, config.participation, seed, number)
+            if len(users := users[~asking[users]]):
                 run_round(server, engine, users, number, config.unlearn_rate, trained.seed)
             progress("unlearning", number + 1 - later.start, len(later))
         return server.published()
@@ -149,4 +151,11 @@ def census(engine: Engine, config: PersonalFRConfig, seed: int) -> Facts:
 def run_round(server: Server, engine: Engine, users: NDArray[np.int64], number: int, rate: float, seed: int) -> None:
     """Broadcast, local epochs, aggregation."""
     broadcast = server.broadcast(number, rate)
-    server.apply(engine.run(LocalTraining(server.config), broadcast, users, seed=seed), rate)
+    server.apply(engine.run(local_training(server, engine), broadcast, users, seed=seed), rate)
+
+
+def local_training(server: Server, engine: Engine) -> ClientTask:
+    """For clients of one user each, all at once; for clients of many, one after the other."""
+    if len(np.unique(engine.client_of)) == len(engine.client_of):
+        return LocalTraining(server.config)
+    return SiloTraining(server.config, len(server.facts.support))

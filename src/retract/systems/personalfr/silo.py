@@ -1,0 +1,151 @@
+"""PersonalFR beside many users' data: a client that is an organisation, with one encoder for all its users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+
+from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
+from retract.models.autoencoder import Parameters, squash
+from retract.models.sparse import Pattern, pair_scores, row_sums, weighted_sum
+from retract.systems.personalfr.client import Histories, Wanted, common_start, dropout_masks, messages
+from retract.systems.personalfr.config import PersonalFRConfig
+
+BY_ITEM = ("input.weight", "output.weight", "output.bias")
+"""Parameters of which a client uses the rows of some items only."""
+
+
+class SiloTraining:
+    """The local epochs of a round where clients hold many users each (a `ClientTask`).
+
+    As `LocalTraining`, with one copy of the model for each client: every epoch is one step of SGD on the mean of the
+    losses of its users. Where each client has one user, the two give the same.
+
+    Parameters
+    ----------
+    n_items
+        Items of the catalog.
+    """
+
+    def __init__(self, config: PersonalFRConfig, n_items: int) -> None:
+        self.config, self.n_items = config, n_items
+
+    def start(self, clients: NDArray[np.int64], seed: int) -> ClientState:
+        """The common start, one copy per client; nothing where the encoder is the server's."""
+        if self.config.mode != "personal":
+            return {}
+        encoder = common_start(self.n_items, self.config.widths, seed)
+        return {name: table.expand(len(clients), *table.shape) for name, table in encoder.items()}
+
+    def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
+        """The sums of what the clients changed, and their new encoders."""
+        config, tables = self.config, broadcast.tensors
+        explicit = config.feedback == "explicit"
+        histories = Histories.of(cohort, explicit, float(tables["mean"]))
+        wanted = Wanted.of(cohort, histories, config, seed, broadcast.round)
+        masks = torch.stack(dropout_masks(config, cohort.users, config.local_epochs, seed, broadcast.round))
+        rate = config.rate * float(tables["rate"])
+        common = {name: table for name, table in tables.items() if "." in name}
+        sums = {name: torch.zeros_like(table) for name, table in common.items()}
+        holders = {f"{layer}.holders": torch.zeros(cohort.n_items, dtype=torch.int64) for layer in ("input", "output")}
+        new = {name: rows.clone() for name, rows in state.items()}
+        sizes = []
+        for number, users in enumerate(_clients(cohort)):
+            silo = Silo(_part(histories.places, users), _part(wanted.places, users), explicit)
+            values = (histories.values[_places(histories.places, users)], wanted.values[_places(wanted.places, users)])
+            before = silo.active({**common, **{name: rows[number] for name, rows in state.items()}})
+            after = silo.trained(before, *values, masks[:, users], rate, config.clip)
+            for name, moved in ((name, after[name] - before[name]) for name in after):
+                into = sums[name] if name in sums else new[name][number]
+                if name in BY_ITEM:
+                    into[silo.rows(name)] += moved
+                else:
+                    into += moved
+            for layer in ("input", "output"):
+                holders[f"{layer}.holders"][silo.rows(f"{layer}.weight")] += 1
+            sizes.append((len(silo.rows("output.weight")), len(silo.rows("input.weight"))))
+        sums |= {name: count for name, count in holders.items() if f"{name.split('.')[0]}.weight" in common}
+        rows_wanted, rows_held = torch.tensor(sizes).unbind(dim=1)
+        return Reply(Update(sums, len(sizes)), new, *messages(config, cohort.n_items, rows_wanted, rows_held))
+
+
+class Silo:
+    """One client's model: the rows that its users need of the first and the last layer, and all between.
+
+    Parameters
+    ----------
+    read, said
+        Places that its users' histories fill, and that the decoder is asked for; over all items.
+    explicit
+        Whether the loss is that of ratings.
+    """
+
+    def __init__(self, read: Pattern, said: Pattern, explicit: bool) -> None:
+        self._rows = {}
+        self.patterns = {}
+        for layer, pattern in (("input", read), ("output", said)):
+            rows, columns = np.unique(pattern.columns, return_inverse=True)
+            self._rows[layer] = torch.from_numpy(rows)
+            self.patterns[layer] = Pattern(pattern.indptr, columns, len(rows))
+        self.explicit = explicit
+
+    def rows(self, name: str) -> Tensor:
+        """The items whose rows of a parameter are used, ascending."""
+        return self._rows[name.split(".")[0]]
+
+    def active(self, tables: Parameters) -> dict[str, Tensor]:
+        """The parameters, of those by item the used rows only."""
+        return {name: table[self.rows(name)] if name in BY_ITEM else table for name, table in tables.items()}
+
+    def codes(self, model: Parameters, values: Tensor) -> Tensor:
+        """Shape [n_users, code]."""
+        first = weighted_sum(self.patterns["input"], values, model["input.weight"]) + model["input.bias"]
+        hidden = squash(first, model["input.gain"], model["input.offset"]).value
+        second = hidden @ model["code.weight"] + model["code.bias"]
+        return squash(second, model["code.gain"], model["code.offset"]).value
+
+    def trained(
+        self, start: Parameters, values: Tensor, wanted: Tensor, masks: Tensor, rate: float, clip: float
+    ) -> dict[str, Tensor]:
+        """The parameters after a step for each of `masks` (shape [steps, n_users, code])."""
+        model = {name: table.clone().requires_grad_() for name, table in start.items()}
+        sgd = torch.optim.SGD(model.values(), lr=rate)
+        for mask in masks:
+            sgd.zero_grad()
+            self._loss(model, values, wanted, mask).backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(model.values(), clip)
+            sgd.step()
+        return {name: table.detach() for name, table in model.items()}
+
+    def _loss(self, model: Parameters, values: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
+        """The mean over users of each one's mean loss."""
+        places = self.patterns["output"]
+        third = (self.codes(model, values) * mask) @ model["hidden.weight"] + model["hidden.bias"]
+        hidden = squash(third, model["hidden.gain"], model["hidden.offset"]).value
+        said = pair_scores(places, hidden, model["output.weight"]) + model["output.bias"][places.column_index]
+        loss = mse_loss if self.explicit else binary_cross_entropy_with_logits
+        sizes = torch.from_numpy(np.diff(places.indptr)).clamp_min(1)
+        return (row_sums(places, loss(said, wanted, reduction="none")) / sizes).mean()
+
+
+def _clients(cohort: Cohort) -> Iterator[slice]:
+    """The users of each client."""
+    clients = np.arange(len(cohort)) if cohort.clients is None else cohort.clients
+    bounds = np.searchsorted(clients, np.arange(clients[-1] + 2)) if len(clients) else np.zeros(1, dtype=np.int64)
+    return (slice(int(first), int(last)) for first, last in pairwise(bounds))
+
+
+def _places(pattern: Pattern, users: slice) -> slice:
+    return slice(int(pattern.indptr[users.start]), int(pattern.indptr[users.stop]))
+
+
+def _part(pattern: Pattern, users: slice) -> Pattern:
+    """The places of some users that follow each other."""
+    indptr = pattern.indptr[users.start : users.stop + 1]
+    return Pattern(indptr - indptr[0], pattern.columns[_places(pattern, users)], pattern.n_columns)
