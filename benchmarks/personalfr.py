@@ -1,6 +1,7 @@
 """PersonalFR: accuracy against joint and FedAvg, traffic, work, speed against one dense model per client, forgetting.
 
     .venv/bin/python -m benchmarks.personalfr explicit --seeds 0,1,2     ML-100K, 90 % to train on
+    .venv/bin/python -m benchmarks.personalfr explicit --clients 100     … dealt among 100 clients
     .venv/bin/python -m benchmarks.personalfr implicit                   ML-1M's fold
     .venv/bin/python -m benchmarks.personalfr speed                      6,040 clients at once, and one at a time
     .venv/bin/python -m benchmarks.personalfr forget --seeds 0,1,2       ML-100K, 5 % of the users erase everything
@@ -51,11 +52,13 @@ def parts(feedback: str, seed: int, validation: bool) -> tuple[Interactions, Int
     return split_per_user(train, 0.1, 99) if validation else (train, test)
 
 
-def accuracy(feedback: str, mode: str, seed: int, validation: bool, settings: Mapping[str, Any]) -> dict[str, Any]:
+def accuracy(about: Mapping[str, Any]) -> dict[str, Any]:
     """One training, its figures and its traffic; how well they are served who join later beside it."""
-    train, test = parts(feedback, seed, validation)
-    system = PersonalFR(PersonalFRConfig.model_validate({"mode": mode, **settings}))
-    clients = Clients(Sharing.by_ratio(train, 0.0))
+    seed = about["seed"]
+    train, test = parts(about["run"], seed, about.get("validation", False))
+    system = PersonalFR(PersonalFRConfig.model_validate({"mode": about["mode"], **about["settings"]}))
+    sharing = Sharing.by_ratio(train, 0.0)
+    clients = Clients(sharing.held_by(about["clients"], seed) if "clients" in about else sharing)
     engine, watch = LocalEngine(clients), Stopwatch()
     trained = system.train(clients.sharing.shared, engine, seed=seed)
     seconds, traffic = watch.seconds, engine.traffic
@@ -134,6 +137,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings other than defaults")
     parser.add_argument("--validation", action="store_true")
+    parser.add_argument("--clients", type=int, help="deal the users among so many; every user is one unless given")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/personalfr.jsonl"))
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
@@ -146,7 +150,8 @@ def main() -> None:
         for mode in options.modes.split(",") if options.what in DATA else ["personal"]:
             about = {"run": options.what, "mode": mode, "seed": seed, "settings": settings}
             about |= {"validation": True} if options.validation else {}
-            if any(all(row.get(key) == value for key, value in about.items()) for row in rows):
+            about |= {"clients": options.clients} if options.clients else {}
+            if any(_about(row) == about for row in rows):
                 continue
             with multiprocessing.get_context("spawn").Pool(1) as own_process:
                 for row in own_process.apply(measured, (about,)):
@@ -156,11 +161,16 @@ def main() -> None:
                         file.write(json.dumps(row) + "\n")
 
 
+def _about(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for in a row."""
+    return {key: row[key] for key in ("run", "mode", "seed", "settings", "validation", "clients") if key in row}
+
+
 def measured(about: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of one run, with what the process took."""
     what, seed, settings = about["run"], about["seed"], about["settings"]
     if what in DATA:
-        found = [accuracy(what, about["mode"], seed, about.get("validation", False), settings)]
+        found = [accuracy(about)]
     elif what == "speed":
         found = [speed()]
     else:
@@ -171,7 +181,7 @@ def measured(about: dict[str, Any]) -> list[dict[str, Any]]:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print mean ± deviation over the seeds as Markdown tables."""
-    plain = [row for row in rows if not row["settings"] and not row.get("validation")]
+    plain = [row for row in rows if not (row["settings"] or "validation" in row or "clients" in row)]
     for what, metric in (("explicit", "rmse"), ("implicit", "ndcg@20")):
         names = [metric, f"{metric} of who joins", "bytes_up_per_update", "bytes_down_per_update"]
         names += ["train_seconds", "updates_per_second"]

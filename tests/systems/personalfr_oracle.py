@@ -19,12 +19,14 @@ LAYERS = ("input", "code", "hidden", "output")
 class DenseAutoEncoder(nn.Module):
     """The paper's architecture, dense."""
 
-    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], read_published: bool = False) -> None:
         super().__init__()
+        self.published = parameters["output.weight"].clone() if read_published else 0.0
         self.p = nn.ParameterDict({_plain(name): nn.Parameter(table.clone()) for name, table in parameters.items()})
 
     def _layer(self, name: str, x: Tensor) -> Tensor:
-        a = x @ self.p[f"{name}_weight"] + self.p[f"{name}_bias"]
+        weight = self.p[f"{name}_weight"] + (self.published if name == "input" else 0.0)
+        a = x @ weight + self.p[f"{name}_bias"]
         normal = functional.group_norm(a[None], 1, eps=1e-5)[0]
         return torch.tanh(normal * self.p[f"{name}_gain"] + self.p[f"{name}_offset"])
 
@@ -35,6 +37,12 @@ class DenseAutoEncoder(nn.Module):
         """Predictions for all items from one dense row."""
         hidden = self._layer("hidden", self.code(x) * mask)
         return self.p["output_weight"] @ hidden + self.p["output_bias"]
+
+    def sgd(self, rate: float, encoder_rate: float) -> torch.optim.SGD:
+        """Plain SGD, an encoder's rate being a part of the decoder's."""
+        own = [value for name, value in self.p.items() if name.startswith(("input", "code"))]
+        shared = [value for name, value in self.p.items() if name.startswith(("hidden", "output"))]
+        return torch.optim.SGD([{"params": own, "lr": rate * encoder_rate}, {"params": shared, "lr": rate}])
 
     def parameters_by_name(self) -> dict[str, Tensor]:
         """As the package names them."""
@@ -58,7 +66,7 @@ def train_one_client(
     round: int,
 ) -> dict[str, Tensor]:
     """All parameters after the local epochs of one user with these items and values (ratings less mean, or ones)."""
-    model = DenseAutoEncoder(parameters)
+    model = DenseAutoEncoder(parameters, config.read_published)
     x = torch.zeros(n_items)
     x[torch.from_numpy(items)] = torch.from_numpy(values)
     wanted, target = items, torch.from_numpy(values)
@@ -69,7 +77,7 @@ def train_one_client(
         )  # fmt: skip
         wanted = np.concatenate([items, np.unique(drawn[drawn >= 0])])
         target = torch.cat([torch.ones(len(items)), torch.zeros(len(wanted) - len(items))])
-    sgd = torch.optim.SGD(model.parameters(), lr=rate)
+    sgd = model.sgd(rate, config.encoder_rate)
     for epoch in range(config.local_epochs):
         counter = epoch * config.code + np.arange(config.code)
         kept = streams.uniform(seed, round, user, "code dropout", counter) >= config.dropout

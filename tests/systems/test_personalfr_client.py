@@ -108,9 +108,9 @@ def test_a_cohort_is_its_clients_one_at_a_time_each_with_a_dense_model(mode, fee
                 torch.testing.assert_close(mine[name], expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("clip", [1e-3, 1e3])
-def test_it_is_so_whether_gradients_are_clipped_or_not(clip):
-    config, data = settings(clip=clip), rated()
+@pytest.mark.parametrize("given", [{"clip": 1e-3}, {"clip": 1e3}, {"encoder_rate": 0.1}, {"read_published": False}])
+def test_it_is_so_however_gradients_are_clipped_and_whatever_encoders_read(given):
+    config, data = settings(**given), rated()
     _, update = run(config, data)
     for name, expected in one_by_one(config, data)[0].items():
         torch.testing.assert_close(update.tensors[name], expected, rtol=1e-5, atol=1e-5)
@@ -127,8 +127,9 @@ def test_the_size_of_cohorts_never_matters(mode):
     assert torch.equal(engine.traffic.up, other.traffic.up)
 
 
-def test_an_encoder_reads_another_history_as_the_dense_one_does():
-    config, data = settings(), rated()
+@pytest.mark.parametrize("read_published", [False, True])
+def test_an_encoder_reads_another_history_as_the_dense_one_does(read_published):
+    config, data = settings(read_published=read_published), rated()
     engine, _ = run(config, data)
     less = data.where(np.arange(len(data)) % 3 > 0)
     broadcast = broadcast_of(config)
@@ -137,7 +138,8 @@ def test_an_encoder_reads_another_history_as_the_dense_one_does():
     codes = reader.codes(np.arange(N_USERS), less)
     for user in range(N_USERS):
         encoder = encoder_of(user, engine.clients.state, config, dense_row(data, user, broadcast))
-        dense = DenseAutoEncoder({**encoder, **{k: v for k, v in broadcast.tensors.items() if "." in k}})
+        tables = {k: v for k, v in broadcast.tensors.items() if "." in k}
+        dense = DenseAutoEncoder({**encoder, **tables}, read_published)
         row = dense_row(less, user, broadcast)
         torch.testing.assert_close(codes[user], dense.code(row), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(decode(model, codes)[user], dense(row), rtol=1e-5, atol=1e-5)
@@ -150,7 +152,8 @@ def test_who_joins_gets_the_encoder_that_training_against_a_frozen_decoder_gives
     codes = reader.codes(np.arange(N_USERS), data)
     for user in range(N_USERS):
         tables = {k: v for k, v in broadcast.tensors.items() if "." in k}
-        model = DenseAutoEncoder({**initial(ENCODER, N_ITEMS, config.widths, SEED), **tables})
+        start = {**initial(ENCODER, N_ITEMS, config.widths, SEED), **tables}
+        model = DenseAutoEncoder(start, config.read_published)
         sgd = torch.optim.SGD([p for n, p in model.p.items() if n.startswith(("input", "code"))], lr=config.rate)
         row, own = dense_row(data, user, broadcast), torch.from_numpy(data.items_of(user))
         for _ in range(3):
@@ -186,7 +189,7 @@ def test_bytes_are_those_of_the_arrays_that_a_client_alone_would_send(mode, comp
 
 
 def test_a_compressed_message_is_a_small_part_of_a_whole_model():
-    personal, fedavg = PersonalFRConfig(), PersonalFRConfig.model_validate({"mode": "fedavg"})
+    personal, fedavg = PersonalFRConfig(), PersonalFRConfig.model_validate({"mode": "fedavg", "compress": False})
     wanted, held = torch.tensor([238]), torch.tensor([119])
     small, large = (messages(config, 3706, wanted, held)[0].item() for config in (personal, fedavg))
     assert small < 0.05 * large

@@ -37,8 +37,8 @@ def run(task, config, clients: Clients, rounds: int = 2, **options):
 
 def dense_silo(config, data, users, parameters, broadcast, round):
     """All parameters of one client after its local epochs, dense, every user's row by itself."""
-    model = DenseAutoEncoder(parameters)
-    sgd = torch.optim.SGD(model.parameters(), lr=config.rate * 0.7)
+    model = DenseAutoEncoder(parameters, config.read_published)
+    sgd = model.sgd(config.rate * 0.7, config.encoder_rate)
     for epoch in range(config.local_epochs):
         losses = []
         for user in users:
@@ -54,9 +54,10 @@ def dense_silo(config, data, users, parameters, broadcast, round):
     return model.parameters_by_name()
 
 
-@pytest.mark.parametrize("mode", ["personal", "fedavg"])
-def test_a_client_of_many_users_is_one_dense_model_for_all_of_them(mode):
-    config, data, clients = settings(mode=mode), rated(), dealt(rated())
+@pytest.mark.parametrize("given", [{}, {"mode": "fedavg"}, {"read_published": False, "encoder_rate": 0.2}])
+def test_a_client_of_many_users_is_one_dense_model_for_all_of_them(given):
+    config, data, clients = settings(**given), rated(), dealt(rated())
+    mode = config.mode
     engine, update = run(SiloTraining(config, N_ITEMS), config, clients)
     encoders = {c: dict(initial(ENCODER, N_ITEMS, config.widths, SEED)) for c in range(4)}
     for round in (2, 3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -89,9 +90,12 @@ class Histories:
         ratings = np.empty(0, dtype=np.float32) if cohort.ratings is None else cohort.ratings
         return cls(places, torch.from_numpy(ratings - np.float32(mean)))
 
-    def read_by(self, encoder: Parameters) -> Tensor:
-        """What the first layer makes of them, shape [n, hidden]."""
-        return weighted_sum(self.places, self.values, encoder["input.weight"]) + encoder["input.bias"]
+    def read_by(self, encoder: Parameters, published: Parameters | None = None) -> Tensor:
+        """What the first layer makes of them, shape [n, hidden]; with the decoder `published`, its last layer added."""
+        weight = encoder["input.weight"]
+        if published is not None:
+            weight = weight + published["output.weight"]
+        return weighted_sum(self.places, self.values, weight) + encoder["input.bias"]
 
     @property
     def reach(self) -> Tensor:
@@ -152,12 +156,16 @@ class Encoders:
         The common start, or the aggregated encoder: names as in `retract.models.autoencoder`.
     state
         Where each client stands instead, of `LocalTraining.start`; empty where all stand at the start.
+    published
+        The decoder, where encoders read it.
     """
 
-    def __init__(self, histories: Histories, start: Parameters, state: ClientState) -> None:
+    def __init__(
+        self, histories: Histories, start: Parameters, state: ClientState, published: Parameters | None = None
+    ) -> None:
         n = len(histories.places.indptr) - 1
         moved = state.get("input.moved", torch.zeros(n, start["input.bias"].shape[0]))
-        self.input = SteppedInput(histories.read_by(start), histories.reach, moved)
+        self.input = SteppedInput(histories.read_by(start, published), histories.reach, moved)
         self.code = SteppedLayer(
             state.get("code.weight", start["code.weight"]), state.get("code.bias", start["code.bias"])
         )
@@ -187,12 +195,24 @@ class Decoders:
         self.norms = {name: start[name].expand(n, -1) for name in ("hidden.gain", "hidden.offset")}
 
 
+class Rates(NamedTuple):
+    """SGD rates of the two halves."""
+
+    encoder: float
+    decoder: float
+
+    @classmethod
+    def of(cls, config: PersonalFRConfig, part: float = 1.0) -> Rates:
+        """Those of the settings, times a part."""
+        return cls(config.rate * config.encoder_rate * part, config.rate * part)
+
+
 def take_steps(
     encoders: Encoders,
     decoders: Decoders,
     wanted: Wanted,
     masks: list[Tensor],
-    rate: float,
+    rates: Rates,
     clip: float,
     frozen: bool = False,
 ) -> None:
@@ -221,12 +241,13 @@ def take_steps(
         if not frozen:
             squared += _squared(at_hidden) * (_squared(dropped) + 1) + sum(map(_squared, hidden_norm), torch.zeros(()))
             squared += row_sums(wanted.places, at_output.square()) * (_squared(third.value) + 1)
-        by = (rate * (clip / (squared.sqrt() + 1e-6)).clamp_max(1))[:, None]
+        by = (rates.decoder * (clip / (squared.sqrt() + 1e-6)).clamp_max(1))[:, None]
+        own = by * (rates.encoder / rates.decoder)
 
-        encoders.input.step(by * at_input)
-        encoders.code.step(first.value, by * at_code)
+        encoders.input.step(own * at_input)
+        encoders.code.step(first.value, own * at_code)
         for name, grad in zip(_NORMS, (*input_norm, *code_norm), strict=True):
-            encoders.norms[name] = encoders.norms[name] - by * grad
+            encoders.norms[name] = encoders.norms[name] - own * grad
         if not frozen:
             decoders.hidden.step(dropped, by * at_hidden)
             decoders.output.step(third.value, by[wanted.places.rows, 0] * at_output)
@@ -273,9 +294,10 @@ class LocalTraining:
         histories = Histories.of(cohort, config.feedback == "explicit", float(tables["mean"]))
         wanted = Wanted.of(cohort, histories, config, seed, broadcast.round)
         start = common_start(cohort.n_items, config.widths, seed) if personal else tables
-        encoders, decoders = Encoders(histories, start, state), Decoders(wanted.places, tables)
+        published = tables if config.read_published else None
+        encoders, decoders = Encoders(histories, start, state, published), Decoders(wanted.places, tables)
         masks = dropout_masks(config, cohort.users, config.local_epochs, seed, broadcast.round)
-        take_steps(encoders, decoders, wanted, masks, config.rate * float(tables["rate"]), config.clip)
+        take_steps(encoders, decoders, wanted, masks, Rates.of(config, float(tables["rate"])), config.clip)
         sums = _change_of_decoders(decoders, tables)
         sums["output.holders"] = torch.from_numpy(np.bincount(wanted.places.columns, minlength=cohort.n_items))
         if not personal:
@@ -353,6 +375,7 @@ class PersonalFRRecommender:
 
     def __init__(self, model: Mapping[str, Tensor], clients: Clients, config: PersonalFRConfig, seed: int) -> None:
         self.model, self.clients, self.config, self.seed = model, clients, config, seed
+        self.published = model if config.read_published else None
 
     def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
         """Shape [len(users), n_items]."""
@@ -364,7 +387,7 @@ class PersonalFRRecommender:
         cohort = Cohort.of(history, users)
         histories = Histories.of(cohort, config.feedback == "explicit", float(self.model["mean"]))
         if config.mode != "personal":
-            return Encoders(histories, self.model, {}).codes()
+            return Encoders(histories, self.model, {}, self.published).codes()
         start = common_start(history.n_items, config.widths, self.seed)
         has = self.clients.started[torch.from_numpy(self.clients.client_of[users])]
         has = has & ("code.bias" in self.clients.state)
@@ -379,9 +402,9 @@ class PersonalFRRecommender:
         """By the encoders that training made, which read any history, not only the one they were trained on."""
         clients, read = self.clients.client_of[users], self._histories(history, users)
         if "input.moved" not in self.clients.state:
-            return silo_codes(self.clients.state, clients, read)
+            return silo_codes(self.clients.state, clients, read, self.published)
         state = {name: rows[torch.from_numpy(clients)] for name, rows in self.clients.state.items()}
-        encoders = Encoders(read, start, state)
+        encoders = Encoders(read, start, state, self.published)
         encoders.input.reach = _inner(self._histories(self.clients.interactions, users), read) + 1
         return encoders.codes()
 
@@ -390,9 +413,10 @@ class PersonalFRRecommender:
         config, cohort = self.config, Cohort.of(history, users)
         histories = self._histories(history, users)
         wanted = Wanted.of(cohort, histories, config, self.seed, JOINING)
-        encoders, decoders = Encoders(histories, start, {}), Decoders(wanted.places, self.model)
+        encoders = Encoders(histories, start, {}, self.published)
+        decoders = Decoders(wanted.places, self.model)
         masks = dropout_masks(config, users, config.join_steps, self.seed, JOINING)
-        take_steps(encoders, decoders, wanted, masks, config.rate, config.clip, frozen=True)
+        take_steps(encoders, decoders, wanted, masks, Rates(config.rate, config.rate), config.clip, frozen=True)
         return encoders.codes()
 
     def _histories(self, source: Interactions, users: NDArray[np.int64]) -> Histories:
@@ -414,7 +438,9 @@ class RatingRecommender(PersonalFRRecommender):
         return said.clamp(float(self.model["lowest"]), float(self.model["highest"]))
 
 
-def silo_codes(encoders: ClientState, clients: NDArray[np.int64], histories: Histories) -> Tensor:
+def silo_codes(
+    encoders: ClientState, clients: NDArray[np.int64], histories: Histories, published: Parameters | None
+) -> Tensor:
     """Codes of users by their clients' encoders, shape [n_users, code].
 
     Parameters
@@ -423,11 +449,13 @@ def silo_codes(encoders: ClientState, clients: NDArray[np.int64], histories: His
         State of `SiloTraining`, a row per client.
     clients
         The client of each user, shape [n_users].
+    published
+        The decoder, where encoders read it.
     """
     codes = torch.empty(len(clients), encoders["code.bias"].shape[1])
     for client in np.unique(clients):
         users, own = torch.from_numpy(clients == client), {name: rows[client] for name, rows in encoders.items()}
-        hidden = squash(histories.read_by(own)[users], own["input.gain"], own["input.offset"]).value
+        hidden = squash(histories.read_by(own, published)[users], own["input.gain"], own["input.offset"]).value
         second = hidden @ own["code.weight"] + own["code.bias"]
         codes[users] = squash(second, own["code.gain"], own["code.offset"]).value
     return codes

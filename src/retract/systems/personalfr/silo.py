@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
-from retract.models.autoencoder import Parameters, squash
+from retract.models.autoencoder import ENCODER, Parameters, squash
 from retract.models.sparse import Pattern, pair_scores, row_sums, weighted_sum
-from retract.systems.personalfr.client import Histories, Wanted, common_start, dropout_masks, messages
+from retract.systems.personalfr.client import Histories, Rates, Wanted, common_start, dropout_masks, messages
 from retract.systems.personalfr.config import PersonalFRConfig
 
 BY_ITEM = ("input.weight", "output.weight", "output.bias")
@@ -50,17 +50,18 @@ class SiloTraining:
         histories = Histories.of(cohort, explicit, float(tables["mean"]))
         wanted = Wanted.of(cohort, histories, config, seed, broadcast.round)
         masks = torch.stack(dropout_masks(config, cohort.users, config.local_epochs, seed, broadcast.round))
-        rate = config.rate * float(tables["rate"])
+        rates = Rates.of(config, float(tables["rate"]))
         common = {name: table for name, table in tables.items() if "." in name}
         sums = {name: torch.zeros_like(table) for name, table in common.items()}
         holders = {f"{layer}.holders": torch.zeros(cohort.n_items, dtype=torch.int64) for layer in ("input", "output")}
         new = {name: rows.clone() for name, rows in state.items()}
         sizes = []
         for number, users in enumerate(_clients(cohort)):
-            silo = Silo(_part(histories.places, users), _part(wanted.places, users), explicit)
+            published = tables["output.weight"] if config.read_published else None
+            silo = Silo(_part(histories.places, users), _part(wanted.places, users), explicit, published)
             values = (histories.values[_places(histories.places, users)], wanted.values[_places(wanted.places, users)])
             before = silo.active({**common, **{name: rows[number] for name, rows in state.items()}})
-            after = silo.trained(before, *values, masks[:, users], rate, config.clip)
+            after = silo.trained(before, *values, masks[:, users], rates, config.clip)
             for name, moved in ((name, after[name] - before[name]) for name in after):
                 into = sums[name] if name in sums else new[name][number]
                 if name in BY_ITEM:
@@ -70,9 +71,14 @@ class SiloTraining:
             for layer in ("input", "output"):
                 holders[f"{layer}.holders"][silo.rows(f"{layer}.weight")] += 1
             sizes.append((len(silo.rows("output.weight")), len(silo.rows("input.weight"))))
-        sums |= {name: count for name, count in holders.items() if f"{name.split('.')[0]}.weight" in common}
+        sums |= {name: count for name, count in holders.items() if f"{layer_of(name)}.weight" in common}
         rows_wanted, rows_held = torch.tensor(sizes).unbind(dim=1)
         return Reply(Update(sums, len(sizes)), new, *messages(config, cohort.n_items, rows_wanted, rows_held))
+
+
+def layer_of(name: str) -> str:
+    """The layer that a parameter belongs to."""
+    return name.split(".")[0]
 
 
 class Silo:
@@ -84,9 +90,11 @@ class Silo:
         Places that its users' histories fill, and that the decoder is asked for; over all items.
     explicit
         Whether the loss is that of ratings.
+    published
+        The decoder's last layer, where the encoder reads it; shape [n_items, hidden].
     """
 
-    def __init__(self, read: Pattern, said: Pattern, explicit: bool) -> None:
+    def __init__(self, read: Pattern, said: Pattern, explicit: bool, published: Tensor | None) -> None:
         self._rows = {}
         self.patterns = {}
         for layer, pattern in (("input", read), ("output", said)):
@@ -94,10 +102,11 @@ class Silo:
             self._rows[layer] = torch.from_numpy(rows)
             self.patterns[layer] = Pattern(pattern.indptr, columns, len(rows))
         self.explicit = explicit
+        self.published = None if published is None else published[self._rows["input"]]
 
     def rows(self, name: str) -> Tensor:
         """The items whose rows of a parameter are used, ascending."""
-        return self._rows[name.split(".")[0]]
+        return self._rows[layer_of(name)]
 
     def active(self, tables: Parameters) -> dict[str, Tensor]:
         """The parameters, of those by item the used rows only."""
@@ -105,17 +114,22 @@ class Silo:
 
     def codes(self, model: Parameters, values: Tensor) -> Tensor:
         """Shape [n_users, code]."""
-        first = weighted_sum(self.patterns["input"], values, model["input.weight"]) + model["input.bias"]
+        weight = model["input.weight"] if self.published is None else model["input.weight"] + self.published
+        first = weighted_sum(self.patterns["input"], values, weight) + model["input.bias"]
         hidden = squash(first, model["input.gain"], model["input.offset"]).value
         second = hidden @ model["code.weight"] + model["code.bias"]
         return squash(second, model["code.gain"], model["code.offset"]).value
 
     def trained(
-        self, start: Parameters, values: Tensor, wanted: Tensor, masks: Tensor, rate: float, clip: float
+        self, start: Parameters, values: Tensor, wanted: Tensor, masks: Tensor, rates: Rates, clip: float
     ) -> dict[str, Tensor]:
         """The parameters after a step for each of `masks` (shape [steps, n_users, code])."""
         model = {name: table.clone().requires_grad_() for name, table in start.items()}
-        sgd = torch.optim.SGD(model.values(), lr=rate)
+        halves = [
+            {"params": [table for name, table in model.items() if (layer_of(name) in ENCODER) == own], "lr": rate}
+            for own, rate in ((True, rates.encoder), (False, rates.decoder))
+        ]
+        sgd = torch.optim.SGD(halves)
         for mask in masks:
             sgd.zero_grad()
             self._loss(model, values, wanted, mask).backward()  # type: ignore[no-untyped-call]
