@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from retract.data import Interactions, Sharing
+from retract.audit.cell import Cell
+from retract.data import Dataset, Interactions, Sharing
 from retract.errors import ConfigError, DataError
 from retract.evaluation.ranking import evaluate
 from retract.evaluation.rating import rating_errors
@@ -183,3 +184,19 @@ def test_erasing_drops_the_encoders_of_those_who_ask_and_moves_the_decoder_witho
     assert not after.started[1]
     assert not after.state["code.weight"][1].any()
     assert engine.traffic.up[1] == 0
+
+
+def test_an_audit_sees_that_erased_ratings_are_no_longer_known():
+    data, held = tastes()
+    everything = data | held
+    noise = np.random.default_rng(1).integers(-1, 2, len(everything))
+    noisy = replace(everything, ratings=everything.ratings + noise.astype(np.float32))
+    dataset = Dataset("tastes", noisy, held.contains(noisy), ())
+    given = {key: str(value) for key, value in {**SMALL, "unlearn_part": 0.5}.items()}
+    cell = Cell("personalfr", given, "users:0.1", "erase", 0.5, 0)
+    (row,) = cell.run(dataset, ["own"])
+    before, after, oracle = (row[f"forgotten_rmse_{when}"] for when in ("before", "after", "oracle"))
+    assert before < 0.9 * oracle
+    assert after == pytest.approx(oracle, rel=0.1)
+    assert row["rmse_after"] == pytest.approx(row["rmse_oracle"], rel=0.1)
+    assert row["memory_bytes"] == 0

@@ -21,7 +21,7 @@ from retract.errors import ConfigError, DataError
 from retract.evaluation.ranking import PerUser, evaluate
 from retract.evaluation.rating import rating_errors
 from retract.federation import Clients, LocalEngine
-from retract.models.recommender import PredictsRatings
+from retract.models.recommender import PredictsRatings, Recommender
 from retract.systems.base import Progress, Stopwatch, no_progress
 
 K = 20
@@ -194,7 +194,6 @@ def _figures(
     score = max(_mean_score(case, version), 1e-12)
     model, held = case.system.recommender(version.trained, version.clients), version.clients.interactions
     found = evaluate(model, held, case.test, k=K)
-    errors = rating_errors(model, held, case.test) if isinstance(model, PredictsRatings) else None
     withdrew = case.forget.active_users()
     rest = np.setdiff1d(found.users, withdrew)
     sharing = case.before.clients.sharing
@@ -215,7 +214,8 @@ def _figures(
         mi_ng=_random_score(case, version) / score,
         sharers_gap=_gap(found, sharing.shared.active_users()),
         active_gap=_gap(found, _more_active(sharing.everything)),
-        rmse=errors.rmse if errors is not None and len(errors.errors) else None,
+        rmse=_rmse(model, held, case.test),
+        forgotten_rmse=_rmse(version.primary(case.system, case.kind), case.targets.known, case.targets.members),
         relearn_rounds=relearn_rounds,
     )
 
@@ -238,6 +238,13 @@ def _random_score(case: Case, version: Version) -> float:
 def _mean(found: PerUser, metric: str, users: NDArray[np.int64] | None = None) -> float | None:
     values = found.mean(users)[f"{metric}@{found.k}"]
     return None if np.isnan(values) else values
+
+
+def _rmse(model: Recommender, history: Interactions, of: Interactions) -> float | None:
+    """Of predicted ratings; None where the model predicts none, or none were given."""
+    if not isinstance(model, PredictsRatings) or of.ratings is None or not len(of):
+        return None
+    return rating_errors(model, history, of).rmse
 
 
 def _gap(found: PerUser, group: NDArray[np.int64]) -> float | None:

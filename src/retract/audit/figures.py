@@ -25,8 +25,9 @@ class Figures:
         Mean σ(score) of the forgotten before over now; of random pairs over the forgotten (UnlearnRec).
     sharers_gap, active_gap
         NDCG@20 of those who share over those who do not; of the more active half over the less active.
-    rmse
-        Of the ratings held out, where the model predicts ratings.
+    rmse, forgotten_rmse
+        Of the ratings held out, and of those forgotten, where the model predicts ratings: what it was trained on, it
+        predicts better than it should.
     relearn_rounds
         Rounds until the model knows the forgotten again as it did, when it is given them back; None where it does not
         within the limit, or the system cannot go on.
@@ -49,6 +50,7 @@ class Figures:
     sharers_gap: float | None
     active_gap: float | None
     rmse: float | None = None
+    forgotten_rmse: float | None = None
     relearn_rounds: int | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -100,8 +100,10 @@ class PersonalFRConfig(SystemConfig):
     join_steps: Annotated[
         int, Field(ge=0, description="Steps against the frozen decoder that give who joins later an encoder.")
     ] = 20
-    unlearn_rounds: Annotated[int, Field(ge=0, description="Rounds after an erasure.")] = 5
-    unlearn_rate: Annotated[float, Field(gt=0, description="Their rate, times that of training.")] = 0.2
+    unlearn_part: Annotated[
+        float, Field(ge=0, le=1, description="Rounds after an erasure, as a part of those of training.")
+    ] = 0.08
+    unlearn_rate: Annotated[float, Field(gt=0, description="Their rate, times that of training; falls likewise.")] = 0.6
 
     @model_validator(mode="after")
     def _scale_goes_up(self) -> PersonalFRConfig:

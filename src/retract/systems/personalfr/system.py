@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -55,7 +56,7 @@ class PersonalFR:
         for number in range(config.rounds):
             watch = Stopwatch()
             users = sample_clients(engine, config.participation, seed, number)
-            run_round(server, engine, users, number, 0.5 * (1 + np.cos(np.pi * number / config.rounds)), seed)
+            run_round(server, engine, users, number, cosine(number, config.rounds), seed)
             log.append({"stage": "train", "round": number, "seconds": round(watch.seconds, 4)})
             progress("training", number + 1, config.rounds)
         return Trained(self.name, config, seed, server.published(), Memory({}), shared, tuple(log))
@@ -73,12 +74,13 @@ class PersonalFR:
 
         After "unshare" the model is, bit for bit, the one that training without it gives, and stays: clients still hold
         what they no longer share, and nothing that is shared was ever read. After "erase" the clients that erased
-        nothing calibrate the decoder for a few rounds.
+        nothing train the decoder on, for a part of the rounds of training: its decay takes the old away meanwhile.
         """
         watch, retained = Stopwatch(), trained.shared - withdrawal.forget
         model = trained.model
         if withdrawal.kind == "erase":
-            model = self._calibrated(trained, engine, withdrawal.users, seed, progress)
+            rounds = round(self._settings(trained).unlearn_part * self._settings(trained).rounds)
+            model = self._calibrated(trained, engine, withdrawal.users, rounds, seed, progress)
         record = {"stage": "unlearn", "request": withdrawal.request_id, "seconds": round(watch.seconds, 4)}
         return replace(trained, model=model, shared=retained, log=(*trained.log, record))
 
@@ -94,8 +96,7 @@ class PersonalFR:
     ) -> Trained:
         """More rounds, at the rate of unlearning: another would jolt the decoder."""
         watch, nobody = Stopwatch(), np.empty(0, dtype=np.int64)
-        longer = PersonalFR(self.config.model_copy(update={"unlearn_rounds": rounds}))
-        model = longer._calibrated(trained, engine, nobody, seed, progress)
+        model = self._calibrated(trained, engine, nobody, rounds, seed, progress)
         record = {"stage": "resume", "rounds": rounds, "seconds": round(watch.seconds, 4)}
         return replace(trained, model=model, shared=shared, log=(*trained.log, record))
 
@@ -114,17 +115,24 @@ class PersonalFR:
         }
 
     def _calibrated(
-        self, trained: Trained, engine: Engine, without: NDArray[np.int64], seed: int, progress: Progress
+        self,
+        trained: Trained,
+        engine: Engine,
+        without: NDArray[np.int64],
+        rounds: int,
+        seed: int,
+        progress: Progress,
     ) -> dict[str, Any]:
         """The model after a few rounds of all clients but some."""
         config = self._settings(trained)
         server = Server(config, census(engine, config, seed), trained.seed, trained.model)
         asking = np.isin(engine.client_of, engine.client_of[without])
-        later = range(config.rounds, config.rounds + self.config.unlearn_rounds)
+        later = range(config.rounds, config.rounds + rounds)
         for number in later:
             users = sample_clients(engine, config.participation, seed, number)
             if len(users := users[~asking[users]]):
-                run_round(server, engine, users, number, config.unlearn_rate, trained.seed)
+                rate = config.unlearn_rate * cosine(number - later.start, len(later))
+                run_round(server, engine, users, number, rate, trained.seed)
             progress("unlearning", number + 1 - later.start, len(later))
         return server.published()
 
@@ -133,6 +141,11 @@ class PersonalFR:
         assert isinstance(trained.config, PersonalFRConfig)
         feedback = trained.config.feedback
         return self.config.resolved(feedback) if feedback != "auto" else self.config
+
+
+def cosine(round: int, rounds: int) -> float:
+    """The part of its rate at which a round runs, from 1 down to nearly 0 (Loshchilov and Hutter, ICLR 2017, eq. 5)."""
+    return 0.5 * (1 + math.cos(math.pi * round / rounds))
 
 
 def census(engine: Engine, config: PersonalFRConfig, seed: int) -> Facts:
