@@ -26,8 +26,16 @@ Parameters = Mapping[str, Tensor]
 ENCODER, DECODER = ("input", "code"), ("hidden", "output")
 """The layers of the two halves."""
 
+BY_ITEM = ("input.weight", "output.weight", "output.bias")
+"""Parameters with a row for each item: of them a client uses some rows only."""
+
 EPSILON = 1e-5
 """Added to the variance, as PyTorch's GroupNorm does."""
+
+
+def layer_of(name: str) -> str:
+    """The layer that a parameter belongs to."""
+    return name.split(".")[0]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,8 @@ from torch import Tensor
 
 from retract.errors import DataError
 from retract.federation import Broadcast, Update
-from retract.models.autoencoder import DECODER, ENCODER, initial
+from retract.models.autoencoder import BY_ITEM, DECODER, ENCODER, initial, layer_of
 from retract.systems.personalfr.config import Feedback, PersonalFRConfig
-
-ROWS = ("input.weight", "output.weight", "output.bias")
-"""What is averaged over the clients that hold a row; all else over all clients of a round."""
-
 
 SCALES = (0, 10)
 """Where the ends of a scale are looked for that nobody states."""
@@ -136,8 +132,8 @@ class Server:
         """
         for name, table in self.tables.items():
             change = update.tensors[name]
-            if name in ROWS:
-                holders = update.tensors[f"{name.split('.')[0]}.holders"].clamp_min(1)
+            if name in BY_ITEM:
+                holders = update.tensors[f"{layer_of(name)}.holders"].clamp_min(1)
                 change = change / (holders[:, None] if change.dim() == 2 else holders)
             else:
                 change = change / update.clients

@@ -12,13 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
-from retract.models.autoencoder import ENCODER, Parameters, squash
+from retract.models.autoencoder import BY_ITEM, ENCODER, Parameters, layer_of, squash
 from retract.models.sparse import Pattern, pair_scores, row_sums, weighted_sum
 from retract.systems.personalfr.client import Histories, Rates, Wanted, common_start, dropout_masks, messages
 from retract.systems.personalfr.config import PersonalFRConfig
-
-BY_ITEM = ("input.weight", "output.weight", "output.bias")
-"""Parameters of which a client uses the rows of some items only."""
 
 
 class SiloTraining:
@@ -74,11 +71,6 @@ class SiloTraining:
         sums |= {name: count for name, count in holders.items() if f"{layer_of(name)}.weight" in common}
         rows_wanted, rows_held = torch.tensor(sizes).unbind(dim=1)
         return Reply(Update(sums, len(sizes)), new, *messages(config, cohort.n_items, rows_wanted, rows_held))
-
-
-def layer_of(name: str) -> str:
-    """The layer that a parameter belongs to."""
-    return name.split(".")[0]
 
 
 class Silo:
