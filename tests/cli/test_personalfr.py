@@ -72,6 +72,16 @@ def test_a_user_can_withdraw_and_is_still_served(folder: Path, kind: str) -> Non
     assert retract("recommend", folder, "--user", user, "--json").json["items"]
 
 
+@pytest.mark.parametrize("kind", ["unshare", "erase"])
+def test_withdrawing_everything_can_be_audited(folder: Path, tmp_path: Path, monkeypatch, kind: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    user = str(load(folder).catalog.user_ids[1])
+    assert retract(kind, folder, "--user", user, "--all").code == 0
+    (audit,) = retract("unlearn", folder, "--audit", "--key", tmp_path / "key.pem", "--json").json["audits"]
+    assert audit["after"]["rmse"] > 0
+    assert audit["after"]["forgotten_rmse"] > 0
+
+
 def test_what_has_no_ratings_is_ranked_and_not_predicted(ratings: Path, tmp_path: Path) -> None:
     report = retract(*command(without_ratings(ratings, tmp_path), tmp_path / "run")).json
     assert report["metrics"].keys() == {"recall@20", "ndcg@20"}

@@ -55,7 +55,7 @@ def choose_targets(
         Non-members to take instead of those of like popularity: of each user who forgets, as many as are forgotten.
         Every user must keep something then.
     """
-    known = held - forget
+    known, forget = held - forget, held & forget  # with the columns of what is held
     if decoys:
         return Targets(forget, decoys.of_users(np.unique(forget.users)).items, known)
     bare = ~np.isin(forget.users, known.active_users())

@@ -367,7 +367,7 @@ def _forget(
     held: TrainedFolder, kind: Kind, forget: Interactions, seed: int, progress: Progress
 ) -> tuple[TrainedFolder, str, tuple[Step, ...]]:
     """Both halves after one withdrawal, its id, and what was done: nothing where no model knew of it."""
-    learnt = forget & held.clients.interactions  # the rest was held out for testing: no model knows it
+    learnt = held.clients.interactions & forget  # the rest was held out for testing: no model knows it
     clients, withdrawal = withdraw(held.clients, kind, learnt)
     trained, test, engine, watch = held.trained, held.test, LocalEngine(clients), Stopwatch()
     if len(learnt):
