@@ -116,7 +116,7 @@ class Cohort:
     @property
     def n_clients(self) -> int:
         """How many clients they are."""
-        return len(self) if self.clients is None else len(np.unique(self.clients))
+        return len(self) if self.clients is None else int(self.clients.max(initial=-1)) + 1
 
     @cached_property
     def degrees(self) -> NDArray[np.int64]:

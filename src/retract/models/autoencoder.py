@@ -97,8 +97,17 @@ def squash_back(grad: Tensor, of: Squashed) -> tuple[Tensor, Tensor, Tensor]:
     return inner * of.inverse, offset * of.normal, offset
 
 
+def encode(encoder: Parameters, read: Tensor) -> Tensor:
+    """Codes, shape [n, code], of what the first layer reads, x W₁ + b₁, shape [n, hidden]."""
+    return dense(encoder, "code", squash(read, encoder["input.gain"], encoder["input.offset"]).value)
+
+
 def decode(decoder: Parameters, codes: Tensor) -> Tensor:
     """Predictions for all items, shape [n, n_items], of codes of shape [n, code]."""
-    inner = codes @ decoder["hidden.weight"] + decoder["hidden.bias"]
-    hidden = squash(inner, decoder["hidden.gain"], decoder["hidden.offset"]).value
-    return torch.addmm(decoder["output.bias"], hidden, decoder["output.weight"].T)
+    return torch.addmm(decoder["output.bias"], dense(decoder, "hidden", codes), decoder["output.weight"].T)
+
+
+def dense(parameters: Parameters, layer: str, x: Tensor) -> Tensor:
+    """τ(x W + b) of one of the two inner layers."""
+    out = x @ parameters[f"{layer}.weight"] + parameters[f"{layer}.bias"]
+    return squash(out, parameters[f"{layer}.gain"], parameters[f"{layer}.offset"]).value

@@ -280,6 +280,18 @@ def require_shared(system: str, shared: Interactions) -> None:
         raise DataError(f"{system} is centralised and nothing is shared: share more (--share 1)")
 
 
+def require_several(system: str, engine: Engine) -> None:
+    """Refuse to train a federated system on one user.
+
+    Raises
+    ------
+    DataError
+        If fewer than two users hold an interaction.
+    """
+    if len(engine.users) < 2:
+        raise DataError(f"{system} learns from several users: the data has fewer than two with an interaction")
+
+
 def require_finite(trained: Trained) -> None:
     """Refuse a model that diverged.
 

@@ -10,11 +10,19 @@ import torch
 from torch import Tensor
 
 from retract.data import Interactions
-from retract.errors import DataError
 from retract.federation import Clients, Engine, sample_clients
 from retract.models.lightgcn import DotProduct
 from retract.models.recommender import HistoryReader, Recommender
-from retract.systems.base import Memory, Objective, Progress, Stopwatch, Trained, Withdrawal, no_progress
+from retract.systems.base import (
+    Memory,
+    Objective,
+    Progress,
+    Stopwatch,
+    Trained,
+    Withdrawal,
+    no_progress,
+    require_several,
+)
 from retract.systems.fedshare.client import FedShareRecommender, LocalEpoch
 from retract.systems.fedshare.config import FedShareConfig
 from retract.systems.fedshare.server import Server, SharedGraph
@@ -45,8 +53,7 @@ class FedShare:
         DataError
             If fewer than two users hold an interaction.
         """
-        if len(engine.users) < 2:
-            raise DataError("fedshare learns from several users: the data has fewer than two with an interaction")
+        require_several(self.name, engine)
         engine.reset()
         watch = Stopwatch()
         nodes, snapshots = fit(shared, self.config, seed, progress)

@@ -16,7 +16,7 @@ from retract import streams
 from retract.data import Interactions
 from retract.errors import DataError
 from retract.federation import Broadcast, Clients, ClientState, Cohort, Reply, Update
-from retract.models.autoencoder import ENCODER, Parameters, Widths, decode, initial, squash, squash_back
+from retract.models.autoencoder import ENCODER, Parameters, Widths, decode, encode, initial, squash, squash_back
 from retract.models.local_steps import SteppedInput, SteppedLayer, SteppedRows
 from retract.models.negatives import sample_negatives
 from retract.models.sparse import Pattern, row_sums, weighted_sum
@@ -169,7 +169,7 @@ class Encoders:
         self.code = SteppedLayer(
             state.get("code.weight", start["code.weight"]), state.get("code.bias", start["code.bias"])
         )
-        self.norms = {name: state.get(name, start[name].expand(n, -1)) for name in _NORMS if name in start}
+        self.norms = {name: state.get(name, start[name].expand(n, -1)) for name in _NORMS}
 
     def codes(self) -> Tensor:
         """Shape [n, code]."""
@@ -384,10 +384,8 @@ class PersonalFRRecommender:
     def codes(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
         """Shape [len(users), code]."""
         config = self.config
-        cohort = Cohort.of(history, users)
-        histories = Histories.of(cohort, config.feedback == "explicit", float(self.model["mean"]))
         if config.mode != "personal":
-            return Encoders(histories, self.model, {}, self.published).codes()
+            return Encoders(self._histories(Cohort.of(history, users)), self.model, {}, self.published).codes()
         start = common_start(history.n_items, config.widths, self.seed)
         has = self.clients.started[torch.from_numpy(self.clients.client_of[users])]
         has = has & ("code.bias" in self.clients.state)
@@ -400,18 +398,19 @@ class PersonalFRRecommender:
 
     def _own(self, users: NDArray[np.int64], history: Interactions, start: Parameters) -> Tensor:
         """By the encoders that training made, which read any history, not only the one they were trained on."""
-        clients, read = self.clients.client_of[users], self._histories(history, users)
+        clients, read = self.clients.client_of[users], self._histories(Cohort.of(history, users))
         if "input.moved" not in self.clients.state:
             return silo_codes(self.clients.state, clients, read, self.published)
         state = {name: rows[torch.from_numpy(clients)] for name, rows in self.clients.state.items()}
         encoders = Encoders(read, start, state, self.published)
-        encoders.input.reach = _inner(self._histories(self.clients.interactions, users), read) + 1
+        held = self._histories(Cohort.of(self.clients.interactions, users))
+        encoders.input.reach = _inner(held, read) + 1
         return encoders.codes()
 
     def _joining(self, users: NDArray[np.int64], history: Interactions, start: Parameters) -> Tensor:
         """By encoders made now."""
         config, cohort = self.config, Cohort.of(history, users)
-        histories = self._histories(history, users)
+        histories = self._histories(cohort)
         wanted = Wanted.of(cohort, histories, config, self.seed, JOINING)
         encoders = Encoders(histories, start, {}, self.published)
         decoders = Decoders(wanted.places, self.model)
@@ -419,9 +418,8 @@ class PersonalFRRecommender:
         take_steps(encoders, decoders, wanted, masks, Rates(config.rate, config.rate), config.clip, frozen=True)
         return encoders.codes()
 
-    def _histories(self, source: Interactions, users: NDArray[np.int64]) -> Histories:
-        explicit = self.config.feedback == "explicit"
-        return Histories.of(Cohort.of(source, users), explicit, float(self.model["mean"]))
+    def _histories(self, cohort: Cohort) -> Histories:
+        return Histories.of(cohort, self.config.feedback == "explicit", float(self.model["mean"]))
 
 
 class RatingRecommender(PersonalFRRecommender):
@@ -455,9 +453,7 @@ def silo_codes(
     codes = torch.empty(len(clients), encoders["code.bias"].shape[1])
     for client in np.unique(clients):
         users, own = torch.from_numpy(clients == client), {name: rows[client] for name, rows in encoders.items()}
-        hidden = squash(histories.read_by(own, published)[users], own["input.gain"], own["input.offset"]).value
-        second = hidden @ own["code.weight"] + own["code.bias"]
-        codes[users] = squash(second, own["code.gain"], own["code.offset"]).value
+        codes[users] = encode(own, histories.read_by(own, published)[users])
     return codes
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
-from retract.models.autoencoder import BY_ITEM, ENCODER, Parameters, layer_of, squash
+from retract.models.autoencoder import BY_ITEM, ENCODER, Parameters, dense, encode, layer_of
 from retract.models.sparse import Pattern, pair_scores, row_sums, weighted_sum
 from retract.systems.personalfr.client import Histories, Rates, Wanted, common_start, dropout_masks, messages
 from retract.systems.personalfr.config import PersonalFRConfig
@@ -108,9 +108,7 @@ class Silo:
         """Shape [n_users, code]."""
         weight = model["input.weight"] if self.published is None else model["input.weight"] + self.published
         first = weighted_sum(self.patterns["input"], values, weight) + model["input.bias"]
-        hidden = squash(first, model["input.gain"], model["input.offset"]).value
-        second = hidden @ model["code.weight"] + model["code.bias"]
-        return squash(second, model["code.gain"], model["code.offset"]).value
+        return encode(model, first)
 
     def trained(
         self, start: Parameters, values: Tensor, wanted: Tensor, masks: Tensor, rates: Rates, clip: float
@@ -132,8 +130,7 @@ class Silo:
     def _loss(self, model: Parameters, values: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
         """The mean over users of each one's mean loss."""
         places = self.patterns["output"]
-        third = (self.codes(model, values) * mask) @ model["hidden.weight"] + model["hidden.bias"]
-        hidden = squash(third, model["hidden.gain"], model["hidden.offset"]).value
+        hidden = dense(model, "hidden", self.codes(model, values) * mask)
         said = pair_scores(places, hidden, model["output.weight"]) + model["output.bias"][places.column_index]
         loss = mse_loss if self.explicit else binary_cross_entropy_with_logits
         sizes = torch.from_numpy(np.diff(places.indptr)).clamp_min(1)

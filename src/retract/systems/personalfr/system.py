@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract.data import Interactions, Sharing
-from retract.errors import DataError
 from retract.federation import Broadcast, Clients, ClientTask, Engine, sample_clients
 from retract.models.recommender import HistoryReader, Recommender
-from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress
+from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress, require_several
 from retract.systems.personalfr.client import Census, LocalTraining, PersonalFRRecommender, RatingRecommender
 from retract.systems.personalfr.config import PersonalFRConfig
 from retract.systems.personalfr.server import Facts, Server, scale_places
@@ -46,8 +45,7 @@ class PersonalFR:
         DataError
             If fewer than two users hold an interaction, or what they hold is not what the settings ask for.
         """
-        if len(engine.users) < 2:
-            raise DataError("personalfr learns from several users: the data has fewer than two with an interaction")
+        require_several(self.name, engine)
         engine.reset()
         facts = census(engine, self.config, seed)
         config = self.config.resolved(facts.feedback)
