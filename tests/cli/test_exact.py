@@ -103,7 +103,7 @@ def test_data_without_ratings_may_follow_data_with_them(exact: Path, tmp_path: P
 def test_what_trains_by_rounds_cannot_be_extended(folder: Path, news: Path) -> None:
     before = on_disk(folder)
     line = retract("extend", folder, "--data", news).refusal()
-    assert "fedshare cannot take in new data without training again; exact can" in line
+    assert "fedshare cannot take in new data without training again; exact and personalfr can" in line
     assert on_disk(folder) == before
 
 

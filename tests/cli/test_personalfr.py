@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from retract.systems.folder import load
-from tests.cli.commands import retract
+from tests.cli.commands import on_disk, retract
 
 QUICK = ["hidden=16", "code=8", "rounds=4", "participation=1", "min_support=0"]
 
@@ -91,7 +92,7 @@ def test_what_has_no_ratings_is_ranked_and_not_predicted(ratings: Path, tmp_path
     ("settings", "message"),
     [
         (["feedback=implicit"], "implicit feedback is asked for and the data has ratings"),
-        (["highest=3"], "ratings lie beyond 3, the highest that is stated"),
+        (["highest=3"], "ratings lie beyond 3, the highest of the scale"),
         (["lowest=five"], "setting lowest of personalfr is 'five': it must be a number"),
         (["lowest=5", "highest=1"], "lowest is 5 and highest 1: a scale goes up"),
         (["mode=central"], "setting mode of personalfr is 'central': it must be one of personal, fedavg, joint"),
@@ -136,3 +137,52 @@ def test_clients_can_hold_many_users(ratings: Path, tmp_path: Path) -> None:
     assert load(out).clients.started.sum() == 2
     answer = retract("train", "fedshare", "--data", ratings, "--out", tmp_path / "other", "--clients", 3)
     assert answer.refusal() == "error: fedshare has one user per client: leave --clients out"
+
+
+def news(folder: Path, *rows: str, header: str = "user,item,rating") -> Path:
+    path = folder / "news.csv"
+    path.write_text("\n".join((header, *rows)) + "\n")
+    return path
+
+
+def test_who_joins_later_is_served_from_the_frozen_decoder(folder: Path, tmp_path: Path) -> None:
+    before = load(folder)
+    known = before.clients.interactions | before.test
+    untouched = np.setdiff1d(np.arange(known.n_items), known.items_of(before.catalog.user("u1")))[0]
+    more = f"u1,{before.catalog.item_ids[untouched]},2"
+    data = news(tmp_path, "new,i0,5", "new,i3,1", "new,i4,4", more)
+    report = retract("extend", folder, "--data", data, "--share", 0.5, "--json").json
+    after = load(folder)
+    assert report["users"] == len(before.clients.interactions.active_users()) + 1
+    assert not any(after.clients.started[after.catalog.user(name)] for name in ("new", "u1"))
+    kept = {name: table for name, table in after.trained.model.items() if name != "support"}
+    assert all(table.equal(before.trained.model[name]) for name, table in kept.items())
+    assert after.trained.model["support"].sum() == before.trained.model["support"].sum() + 4
+    for user in ("new", "u1"):
+        assert retract("recommend", folder, "--user", user, "--json").json["items"]
+    assert retract("erase", folder, "--user", "new", "--all").code == 0
+    assert retract("unlearn", folder, "--json").json["requests"] == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("user,item,rating", "new,j9,5", "personalfr takes in new users, and 1 items are new: leave them out"),
+        ("user,item", "new,i0", "explicit feedback is asked for and the data has no ratings"),
+        ("user,item,rating", "new,i0,7", "1 ratings lie beyond 5, the highest of the scale"),
+    ],
+)
+def test_what_the_decoder_cannot_take_in_is_one_line_and_nothing_is_changed(
+    folder: Path, tmp_path: Path, header: str, row: str, message: str
+) -> None:
+    before = on_disk(folder)
+    answer = retract("extend", folder, "--data", news(tmp_path, row, header=header), "--share", 0)
+    assert answer.code == 2
+    assert message in answer.refusal()
+    assert on_disk(folder) == before
+
+
+@pytest.mark.parametrize("system", ["exact", "lightgcn"])
+def test_a_system_without_clients_of_many_users_refuses_them(ratings: Path, tmp_path: Path, system: str) -> None:
+    answer = retract("train", system, "--data", ratings, "--out", tmp_path / "run", "--clients", 3)
+    assert answer.refusal() == f"error: {system} has one user per client: leave --clients out"

@@ -123,8 +123,8 @@ def test_a_user_whose_ratings_are_all_held_out_has_no_say_and_still_gets_a_list(
     ("settings", "message"),
     [
         ({"feedback": "implicit"}, r"^implicit feedback is asked for and the data has ratings"),
-        ({"highest": 4}, r"^\d+ ratings lie beyond 4, the highest that is stated: state another highest=…$"),
-        ({"lowest": 2.5}, r"^\d+ ratings lie beyond 2.5, the lowest that is stated"),
+        ({"highest": 4}, r"^\d+ ratings lie beyond 4, the highest of the scale: train with another highest=…$"),
+        ({"lowest": 2.5}, r"^\d+ ratings lie beyond 2.5, the lowest of the scale"),
     ],
 )
 def test_ratings_that_are_not_what_is_said_are_refused(settings, message):

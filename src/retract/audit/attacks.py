@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,28 +150,29 @@ def _beside(own: Values, other: Values) -> Values:
 
 def _read(view: Recommender, targets: Targets) -> tuple[Values, Values]:
     """Standardised scores and ranks of members and others in one view, shape [2, n] each."""
-    users = np.unique(targets.users)
-    scores, ranks = np.zeros((2, len(targets.users))), np.zeros((2, len(targets.users)))
+    users, places = np.unique(targets.users, return_inverse=True)
+    items = np.stack([targets.members.items, targets.others])
+    scores, ranks = np.zeros(items.shape), np.zeros(items.shape)
     size = max(1, BATCH_SCORES // targets.known.n_items)
     for begin in range(0, len(users), size):
-        part = users[begin : begin + size]
-        lists = view.scores(part, targets.known).numpy().astype(np.float64)
-        ordered = np.sort(lists, axis=1)
-        lists_mean, deviation = lists.mean(axis=1), np.maximum(lists.std(axis=1), 1e-12)
-        for user_row, user in enumerate(part):
-            own = slice(targets.members.indptr[user], targets.members.indptr[user + 1])
-            for side, items in enumerate((targets.members.items[own], targets.others[own])):
-                values = lists[user_row, items]
-                scores[side, own] = (values - lists_mean[user_row]) / deviation[user_row]
-                ranks[side, own] = _places(ordered[user_row], values)
+        lists = view.scores(users[begin : begin + size], targets.known).numpy()
+        mean, deviation = lists.mean(axis=1, dtype=np.float64), lists.std(axis=1, dtype=np.float64)
+        first, last = np.searchsorted(targets.users, (users[begin], users[min(begin + size, len(users)) - 1] + 1))
+        for start in range(first, last, size):
+            pairs = slice(start, min(start + size, last))
+            rows = places[pairs] - begin
+            for side in range(2):
+                values = lists[rows, items[side, pairs]]
+                scores[side, pairs] = (values - mean[rows]) / np.maximum(deviation[rows], 1e-12)
+                ranks[side, pairs] = _places(lists[rows], values)
     return scores, ranks
 
 
-def _places(ordered: Values, values: Values) -> Values:
-    """The part of a list (ascending) that stands above each value, ties half."""
-    better = len(ordered) - np.searchsorted(ordered, values, side="right")
-    worse = np.searchsorted(ordered, values, side="left")
-    return np.asarray(0.5 + (better - worse) / (2.0 * max(len(ordered) - 1, 1)))
+def _places(lists: NDArray[Any], values: NDArray[Any]) -> Values:
+    """The part of each list (a row) that stands above a value of it, ties half."""
+    above = (lists > values[:, None]).sum(axis=1)
+    below = (lists < values[:, None]).sum(axis=1)
+    return np.asarray(0.5 + (above - below) / (2.0 * max(lists.shape[1] - 1, 1)))
 
 
 def shadow_pairs(seen: Mapping[tuple[int, int], Seen]) -> list[tuple[Values, Values]]:

@@ -19,9 +19,9 @@ def rounds_to_relearn(case: Case, version: Version) -> int | None:
 
     A closed form takes them in at once: one round. None too where nothing of them can be attacked.
     """
-    if isinstance(case.system, Extendable):
-        return 1
-    if not isinstance(case.system, Resumable) or not len(case.targets.users):
+    if not isinstance(case.system, Resumable):
+        return 1 if isinstance(case.system, Extendable) else None
+    if not len(case.targets.users):
         return None
     wanted, now = (_mean_rank(case, one) for one in (case.before, version))
     rounds = 1

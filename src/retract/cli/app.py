@@ -297,7 +297,7 @@ def extend(
     fold_col: Column = None,
     as_json: Json = False,
 ) -> None:
-    """Take in new users, items and interactions without training again (exact only).
+    """Take in new users, items and interactions without training again (exact), or new users (personalfr).
 
     All of FILE goes to training, but for what a fold column holds out.
     """

@@ -60,8 +60,9 @@ def grid(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequenc
 
 def audit_tables(audit: Mapping[str, Any]) -> list[RenderableType]:
     """An audit for people: the models side by side, and what it took."""
-    names = ["attack_auc", "rank_mean", "recall@20", "ndcg@20", "mi_bf", "mi_ng"]
     models = [name for name in ("before", "after", "oracle") if audit[name] is not None]
+    names = ["attack_auc", "rank_mean", "recall@20", "ndcg@20", "mi_bf", "mi_ng"]
+    names += [name for name in ("rmse", "forgotten_rmse") if audit["after"].get(name) is not None]
     rows = [[name, *(metric(audit[model][name]) for model in models)] for name in names]
     told = {
         "audited": f"{audit['kind']} of {audit['forgotten']:,} interactions of {audit['users']:,} users",

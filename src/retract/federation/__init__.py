@@ -11,7 +11,7 @@ from retract.federation.contracts import (
     Update,
 )
 from retract.federation.local import Clients, LocalEngine
-from retract.federation.participation import sample_clients
+from retract.federation.participation import one_user_each, sample_clients
 
 __all__ = [
     "Broadcast",
@@ -24,5 +24,6 @@ __all__ = [
     "Reply",
     "Traffic",
     "Update",
+    "one_user_each",
     "sample_clients",
 ]

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retract.data import Interactions
-from retract.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -98,17 +97,6 @@ class Cohort:
         indptr, places = held.places_of(users)
         ratings = None if held.ratings is None else held.ratings[places]
         return cls(users, indptr, held.items[places], held.n_items, ratings, clients)
-
-    def require_one_user_each(self, system: str) -> None:
-        """Refuse clients with many users, for a task that gives every user a client.
-
-        Raises
-        ------
-        ConfigError
-            If a client has more than one.
-        """
-        if self.n_clients < len(self):
-            raise ConfigError(f"{system} has one user per client: leave --clients out")
 
     def __len__(self) -> int:
         return len(self.users)

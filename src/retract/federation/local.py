@@ -51,16 +51,26 @@ class Clients:
 
         A client that erased anything starts anew: its state was trained on what is gone.
         """
-        started = self.started.clone()
-        started[torch.from_numpy(np.unique(self.client_of[forget.users]))] = False
-        state = {name: rows * started.view(-1, *[1] * (rows.dim() - 1)) for name, rows in self.state.items()}
-        return Clients(self.sharing.erase(forget), state, started)
+        return self._with(self.sharing.erase(forget), forget.users)
 
     def with_sharing(self, sharing: Sharing) -> Clients:
-        """The same devices with other data, which may be over a larger catalog: new clients have no state yet."""
-        more = len(Clients(sharing).started) - len(self.started)
-        state = {name: torch.cat([rows, rows.new_zeros(more, *rows.shape[1:])]) for name, rows in self.state.items()}
-        return Clients(sharing, state, torch.cat([self.started, self.started.new_zeros(more)]))
+        """The same devices with other data, which may be over a larger catalog.
+
+        New clients have no state yet, and a client that holds more or less than before starts anew.
+        """
+        held, now = self.sharing.over(sharing.shared.catalog).everything, sharing.everything
+        return self._with(sharing, np.setxor1d(held.keys, now.keys) // now.n_items)
+
+    def _with(self, sharing: Sharing, changed: NDArray[np.int64]) -> Clients:
+        """The same devices with other data; those of the users `changed` start anew."""
+        after = Clients(sharing)
+        more = len(after.started) - len(self.started)
+        after.started = torch.cat([self.started, self.started.new_zeros(more)])
+        after.started[torch.from_numpy(after.client_of[changed])] = False
+        for name, rows in self.state.items():
+            known = torch.cat([rows, rows.new_zeros(more, *rows.shape[1:])])
+            after.state[name] = known * after.started.view(-1, *[1] * (rows.dim() - 1))
+        return after
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: rows.clone() for name, rows in self.state.items()}

@@ -9,6 +9,11 @@ from retract import streams
 from retract.federation.contracts import Engine
 
 
+def one_user_each(engine: Engine) -> bool:
+    """Whether no client holds the data of two users."""
+    return len(np.unique(engine.client_of)) == len(engine.client_of)
+
+
 def sample_clients(engine: Engine, part: float, seed: int, round: int) -> NDArray[np.int64]:
     """The users of a round: each client joins with probability `part` by a keyed draw, at least one does."""
     users = engine.users

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from retract.data import Interactions
 from retract.errors import ConfigError, DataError
-from retract.federation import Clients, Engine
+from retract.federation import Clients, Engine, one_user_each
 from retract.models.recommender import Recommender
 
 Kind = Literal["unshare", "erase"]
@@ -268,14 +268,29 @@ def prepared(
     return ready, seconds
 
 
-def require_shared(system: str, shared: Interactions) -> None:
+def require_one_user_each(system: str, engine: Engine) -> None:
+    """Refuse clients with many users, for a system that gives every user a client, or none.
+
+    Raises
+    ------
+    ConfigError
+        If a client has more than one.
+    """
+    if not one_user_each(engine):
+        raise ConfigError(f"{system} has one user per client: leave --clients out")
+
+
+def require_shared(system: str, shared: Interactions, engine: Engine) -> None:
     """Refuse to train a central system on nothing.
 
     Raises
     ------
     DataError
         If nothing is shared.
+    ConfigError
+        If a client has more than one user, for a central system takes no notice of clients.
     """
+    require_one_user_each(system, engine)
     if not len(shared):
         raise DataError(f"{system} is centralised and nothing is shared: share more (--share 1)")
 

@@ -51,6 +51,8 @@ def extend_folder(
     ------
     ConfigError
         If the folder's system cannot take in data without training again.
+    DataError
+        If it cannot take in this data: the message says what of it.
     SharingError
         If `share` lies outside [0, 1].
     FolderError
@@ -59,7 +61,9 @@ def extend_folder(
     held = folders.load(path)
     system = held.system
     if not isinstance(system, Extendable):
-        raise ConfigError(f"{held.trained.system} cannot take in new data without training again; exact can")
+        raise ConfigError(
+            f"{held.trained.system} cannot take in new data without training again; exact and personalfr can"
+        )
     catalog = held.catalog.extended_by(dataset.interactions.catalog)
     before = _over(held, catalog)
     offered = _recoded(dataset.interactions, catalog)

@@ -49,7 +49,7 @@ class LightGCN:
         DataError
             If nothing is shared.
         """
-        require_shared(self.name, shared)
+        require_shared(self.name, shared, engine)
         nodes, log = backbone.learn(self._settings, shared, seed=seed, progress=progress)
         return self._trained(nodes, shared, seed, log)
 

@@ -70,7 +70,7 @@ class RecEraser:
         DataError
             If nothing is shared.
         """
-        require_shared(self.name, shared)
+        require_shared(self.name, shared, engine)
         partition = balanced_partition(shared, self.config.shards, self.config.partition_rounds, seed)
         return self.train_parts(shared, partition, engine, seed=seed, progress=progress)
 

@@ -37,7 +37,6 @@ class Term:
 
     def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
         """The cohort's sum, dense; a client's message is counted as the triangle of its term, 12 bytes a number."""
-        cohort.require_one_user_each("exact")
         shape = (len(cohort), cohort.n_items)
         rows = sp.csr_matrix((np.ones(len(cohort.items)), cohort.items, cohort.indptr), shape=shape)
         gram = weighted_gram(rows, user_weights(cohort.degrees, self.exponent))

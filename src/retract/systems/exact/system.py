@@ -13,7 +13,7 @@ from retract.errors import ConfigError, DataError
 from retract.federation import Broadcast, Clients, Engine
 from retract.models.ease import regularised_inverse
 from retract.models.recommender import Recommender
-from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress
+from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress, require_one_user_each
 from retract.systems.exact.client import Term, recommender_of
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.server import Solved, solve
@@ -45,8 +45,9 @@ class Exact:
         DataError
             If nothing is shared, and private interactions do not count either.
         ConfigError
-            If private interactions are to count in a catalog too large for EASE.
+            If private interactions are to count in a catalog too large for EASE, or a client has more than one user.
         """
+        require_one_user_each(self.name, engine)
         watch = Stopwatch()
         engine.reset()
         progress("training", 0, 1)

@@ -56,7 +56,6 @@ class LocalEpoch:
 
     def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
         """Gradient of Q summed over the cohort, and the clients' new vectors."""
-        cohort.require_one_user_each("fedshare")
         items = broadcast.tensors["items"].detach().requires_grad_()
         vectors = state["vector"].detach().requires_grad_()
         batch = self.batch(broadcast, cohort, seed)

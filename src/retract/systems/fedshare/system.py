@@ -21,6 +21,7 @@ from retract.systems.base import (
     Trained,
     Withdrawal,
     no_progress,
+    require_one_user_each,
     require_several,
 )
 from retract.systems.fedshare.client import FedShareRecommender, LocalEpoch
@@ -54,6 +55,7 @@ class FedShare:
             If fewer than two users hold an interaction.
         """
         require_several(self.name, engine)
+        require_one_user_each(self.name, engine)
         engine.reset()
         watch = Stopwatch()
         nodes, snapshots = fit(shared, self.config, seed, progress)

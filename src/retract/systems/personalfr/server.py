@@ -91,7 +91,7 @@ def _end(name: str, stated: float | None, places: Tensor, outside: Tensor, neare
         return fitting[nearest]
     if left_out := int(outside[places == np.float32(stated)]):
         raise DataError(
-            f"{left_out:,} ratings lie beyond {stated:g}, the {name} that is stated: state another {name}=…"
+            f"{left_out:,} ratings lie beyond {stated:g}, the {name} of the scale: train with another {name}=…"
         )
     return torch.tensor(stated)
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract.data import Interactions, Sharing
-from retract.federation import Broadcast, Clients, ClientTask, Engine, sample_clients
+from retract.errors import DataError
+from retract.federation import Broadcast, Clients, ClientTask, Engine, one_user_each, sample_clients
 from retract.models.recommender import HistoryReader, Recommender
 from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress, require_several
 from retract.systems.personalfr.client import Census, LocalTraining, PersonalFRRecommender, RatingRecommender
@@ -98,6 +99,37 @@ class PersonalFR:
         record = {"stage": "resume", "rounds": rounds, "seconds": round(watch.seconds, 4)}
         return replace(trained, model=model, shared=shared, log=(*trained.log, record))
 
+    def extend(
+        self,
+        trained: Trained,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Take in new users, and more of known ones: the decoder stays, and their clients make encoders for it.
+
+        Raises
+        ------
+        DataError
+            If there are new items, of which the decoder knows nothing, or the new data is not of the kind or the scale
+            that the model was trained on.
+        """
+        watch, held = Stopwatch(), trained.shared
+        if new := shared.n_items - held.n_items:
+            raise DataError(
+                f"{self.name} takes in new users, and {new:,} items are new: leave them out, or train again"
+            )
+        config = self._settings(trained)
+        if config.feedback == "explicit":
+            config = config.model_copy(update={end: float(trained.model[end]) for end in ("lowest", "highest")})
+        facts = census(engine, config, seed)
+        progress("extending", 1, 1)
+        record = {"stage": "extend", "seconds": round(watch.seconds, 4)}
+        model = {**trained.model, "support": facts.support}
+        return replace(trained, model=model, shared=held.over(shared.catalog) | shared, log=(*trained.log, record))
+
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Own encoder and published decoder, on the clients."""
         config = self._settings(trained)
@@ -167,6 +199,6 @@ def run_round(server: Server, engine: Engine, users: NDArray[np.int64], number: 
 
 def local_training(server: Server, engine: Engine) -> ClientTask:
     """For clients of one user each, all at once; for clients of many, one after the other."""
-    if len(np.unique(engine.client_of)) == len(engine.client_of):
+    if one_user_each(engine):
         return LocalTraining(server.config)
     return SiloTraining(server.config, len(server.facts.support))

@@ -71,7 +71,7 @@ class UnlearnRec:
         DataError
             If nothing is shared.
         """
-        require_shared(self.name, shared)
+        require_shared(self.name, shared, engine)
         nodes, log = backbone.learn(self.config, shared, seed=seed, progress=progress)
         return self._trained(nodes, shared, seed, log)
 
