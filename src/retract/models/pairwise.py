@@ -71,7 +71,8 @@ class PairwiseLoss:
     activity_exponent
         a in [0, 1].
     contrasted
-        Edges drawn per step when all edges make one: their users and items are contrasted. A batch contrasts its own.
+        Edges whose users and items a step contrasts, at most: its cost is their square. Those that a batch begins with,
+        or, when all edges make one step, as many drawn at random.
     """
 
     backbone: Backbone
@@ -100,7 +101,7 @@ class PairwiseLoss:
     def of_batch(self, graph: BipartiteGraph, nodes: Tensor, batch: Batch, *, final: Tensor | None = None) -> Tensor:
         """The loss over some of the edges, a scalar; parameters as in `__call__`."""
         final = self.backbone.final(graph, nodes) if final is None else final
-        contrast = self._contrast(graph, batch.edges, nodes, final, batch.at)
+        contrast = self._contrast(graph, batch.edges[: self.contrasted], nodes, final, batch.at)
         return self.batch_ranking(graph, final, batch) + self.penalty(graph, nodes) + contrast
 
     def ranking(

@@ -66,9 +66,7 @@ class BackboneConfig(GraphConfig):
     batch: Annotated[int, Field(ge=0, description="Edges per step; 0 for all of them (full batch).")] = 0
     contrast_weight: Annotated[float, Field(ge=0, description="Weight of the contrast of SGL and SimGCL.")] = 0.1
     temperature: Annotated[float, Field(gt=0, description="Temperature of the contrast.")] = 0.2
-    contrasted: Annotated[
-        int, Field(ge=1, description="Edges drawn per full-batch step whose users and items are contrasted.")
-    ] = 2048
+    contrasted: Annotated[int, Field(ge=1, description="Edges whose users and items a step contrasts, at most.")] = 2048
     edge_dropout: Annotated[float, Field(ge=0, lt=1, description="Edges that each view of SGL lacks.")] = 0.1
     noise: Annotated[float, Field(ge=0, description="Length of SimGCL's noise per layer.")] = 0.1
 
