@@ -11,7 +11,8 @@ from retract.errors import DataError
 from retract.federation import Broadcast, Clients, Cohort, LocalEngine
 from retract.models.autoencoder import DECODER, ENCODER, decode, initial
 from retract.systems.personalfr import PersonalFRConfig
-from retract.systems.personalfr.client import LocalTraining, PersonalFRRecommender, RatingRecommender, messages
+from retract.systems.personalfr.client import LocalTraining, messages
+from retract.systems.personalfr.reading import PersonalFRRecommender, RatingRecommender
 from tests.samples import numbered_catalog
 from tests.systems.personalfr_oracle import DenseAutoEncoder, train_one_client
 

@@ -117,11 +117,10 @@ def test_it_learns_and_all_users_of_a_client_that_loses_data_get_new_encoders():
     assert rating_errors(system.recommender(trained, clients), data, held).rmse < 0.8
     assert clients.state["code.weight"].shape[0] == 5
     client = clients.client_of[7]
+    trained = system.prepare(trained, LocalEngine(clients), seed=0)
     after, withdrawal = withdraw(clients, "erase", data.of_users([7]))
-    engine = LocalEngine(after)
-    new = system.unlearn(trained, withdrawal, engine, seed=0)
+    new = system.unlearn(trained, withdrawal, LocalEngine(after), seed=0)
     assert after.started.tolist() == [number != client for number in range(5)]
-    assert engine.traffic.down[client] == engine.traffic.down.min() < engine.traffic.down.max()  # the census alone
     scores = system.recommender(new, after).scores(np.flatnonzero(clients.client_of == client), after.interactions)
     assert torch.isfinite(scores).all()
 

@@ -98,6 +98,15 @@ class Cohort:
         ratings = None if held.ratings is None else held.ratings[places]
         return cls(users, indptr, held.items[places], held.n_items, ratings, clients)
 
+    def where(self, chosen: NDArray[np.bool_]) -> Cohort:
+        """Some of the users, `chosen` of shape [n]; without their clients' numbers, which are for whole clients."""
+        if chosen.all():
+            return self
+        kept, ratings = chosen[self.rows], self.ratings
+        indptr = np.concatenate([[0], np.cumsum(self.degrees[chosen])])
+        own = None if ratings is None else ratings[kept]
+        return Cohort(self.users[chosen], indptr, self.items[kept], self.n_items, own)
+
     def __len__(self) -> int:
         return len(self.users)
 

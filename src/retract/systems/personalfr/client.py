@@ -1,8 +1,7 @@
-"""PersonalFR beside the user's data: counting, the local epochs, and the recommendations."""
+"""PersonalFR beside the user's data: counting, and the local epochs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -13,10 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retract import streams
-from retract.data import Interactions
 from retract.errors import DataError
-from retract.federation import Broadcast, Clients, ClientState, Cohort, Reply, Update
-from retract.models.autoencoder import ENCODER, Parameters, Widths, decode, encode, initial, squash, squash_back
+from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
+from retract.models.autoencoder import ENCODER, Parameters, Widths, initial, squash, squash_back
 from retract.models.local_steps import SteppedInput, SteppedLayer, SteppedRows
 from retract.models.negatives import sample_negatives
 from retract.models.sparse import Pattern, row_sums, weighted_sum
@@ -47,15 +45,15 @@ class Census:
             "above": torch.from_numpy((ratings > places).sum(axis=1)),
         }
         fixed = sum(table.nbytes for name, table in sums.items() if name != "support")
-        return Reply(Update(sums, cohort.n_clients), {}, fixed + 4 * _items_held(cohort))
+        clients, _ = held_once(cohort, cohort.rows, cohort.items)
+        return Reply(Update(sums, cohort.n_clients), {}, fixed + 4 * torch.bincount(clients))
 
 
-def _items_held(cohort: Cohort) -> Tensor:
-    """Distinct items of each client, int64, shape [n_clients]."""
-    if cohort.clients is None:
-        return torch.from_numpy(cohort.degrees)
-    pairs = np.unique(cohort.clients[cohort.rows] * cohort.n_items + cohort.items)
-    return torch.from_numpy(np.bincount(pairs // cohort.n_items, minlength=cohort.n_clients))
+def held_once(cohort: Cohort, users: NDArray[np.int64], items: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """The pairs of client and item among pairs of user (its row in the cohort) and item, each once."""
+    clients = users if cohort.clients is None else cohort.clients[users]
+    pairs = np.unique(clients * cohort.n_items + items)
+    return torch.from_numpy(pairs // cohort.n_items), torch.from_numpy(pairs % cohort.n_items)
 
 
 @dataclass(frozen=True)
@@ -138,6 +136,12 @@ class Wanted:
     def sizes(self) -> Tensor:
         """Places per client, shape [n]."""
         return torch.from_numpy(np.diff(self.places.indptr))
+
+    def curvature(self, said: Tensor) -> Tensor:
+        """Second derivative of each client's mean loss by what its decoder says, shape [len(places)]."""
+        likely = torch.sigmoid(said)
+        curved = torch.full_like(said, 2) if self.explicit else likely * (1 - likely)
+        return curved / self.sizes.clamp_min(1)[self.places.rows]
 
     def gradient(self, said: Tensor) -> Tensor:
         """Of each client's mean loss, squared error or binary cross-entropy, shape [len(places)]."""
@@ -355,116 +359,3 @@ def messages(config: PersonalFRConfig, n_items: int, wanted: Tensor, held: Tenso
         floats = floats + first * hidden + 3 * hidden + hidden * code + 3 * code
         numbers = numbers + (held if config.compress else 0)
     return 4 * (floats + numbers), 4 * floats
-
-
-class PersonalFRRecommender:
-    """Recommendations as the clients compute them: own encoder, published decoder.
-
-    Users of one client share its encoder. Who has none yet gets one in a few steps against the frozen decoder, on the
-    client and from the history handed in: so does a user who joins after training, and one who erased something.
-
-    Parameters
-    ----------
-    model
-        The published tables.
-    clients
-        The devices.
-    config, seed
-        Of the training: the common start of all encoders is a function of them.
-    """
-
-    def __init__(self, model: Mapping[str, Tensor], clients: Clients, config: PersonalFRConfig, seed: int) -> None:
-        self.model, self.clients, self.config, self.seed = model, clients, config, seed
-        self.published = model if config.read_published else None
-
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
-        """Shape [len(users), n_items]."""
-        return decode(self.model, self.codes(users, history))
-
-    def codes(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
-        """Shape [len(users), code]."""
-        config = self.config
-        if config.mode != "personal":
-            return Encoders(self._histories(Cohort.of(history, users)), self.model, {}, self.published).codes()
-        start = common_start(history.n_items, config.widths, self.seed)
-        has = self.clients.started[torch.from_numpy(self.clients.client_of[users])]
-        has = has & ("code.bias" in self.clients.state)
-        codes = torch.empty(len(users), config.code)
-        for part, own in ((has, True), (~has, False)):
-            if part.any():
-                some = users[part.numpy()]
-                codes[part] = self._own(some, history, start) if own else self._joining(some, history, start)
-        return codes
-
-    def _own(self, users: NDArray[np.int64], history: Interactions, start: Parameters) -> Tensor:
-        """By the encoders that training made, which read any history, not only the one they were trained on."""
-        clients, read = self.clients.client_of[users], self._histories(Cohort.of(history, users))
-        if "input.moved" not in self.clients.state:
-            return silo_codes(self.clients.state, clients, read, self.published)
-        state = {name: rows[torch.from_numpy(clients)] for name, rows in self.clients.state.items()}
-        encoders = Encoders(read, start, state, self.published)
-        held = self._histories(Cohort.of(self.clients.interactions, users))
-        encoders.input.reach = _inner(held, read) + 1
-        return encoders.codes()
-
-    def _joining(self, users: NDArray[np.int64], history: Interactions, start: Parameters) -> Tensor:
-        """By encoders made now."""
-        config, cohort = self.config, Cohort.of(history, users)
-        histories = self._histories(cohort)
-        wanted = Wanted.of(cohort, histories, config, self.seed, JOINING)
-        encoders = Encoders(histories, start, {}, self.published)
-        decoders = Decoders(wanted.places, self.model)
-        masks = dropout_masks(config, users, config.join_steps, self.seed, JOINING)
-        take_steps(encoders, decoders, wanted, masks, Rates(config.rate, config.rate), config.clip, frozen=True)
-        return encoders.codes()
-
-    def _histories(self, cohort: Cohort) -> Histories:
-        return Histories.of(cohort, self.config.feedback == "explicit", float(self.model["mean"]))
-
-
-class RatingRecommender(PersonalFRRecommender):
-    """The same for a model of ratings, which ranks by predicted rating."""
-
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
-        """Shape [len(users), n_items]; what too few have rated stands below all else, by the width of the scale."""
-        width = self.model["highest"] - self.model["lowest"]
-        return self.ratings(users, history) - width * (self.model["support"] < self.config.min_support)
-
-    def ratings(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
-        """Predicted ratings within the scale, shape [len(users), n_items]."""
-        said = super().scores(users, history) + self.model["mean"]
-        return said.clamp(float(self.model["lowest"]), float(self.model["highest"]))
-
-
-def silo_codes(
-    encoders: ClientState, clients: NDArray[np.int64], histories: Histories, published: Parameters | None
-) -> Tensor:
-    """Codes of users by their clients' encoders, shape [n_users, code].
-
-    Parameters
-    ----------
-    encoders
-        State of `SiloTraining`, a row per client.
-    clients
-        The client of each user, shape [n_users].
-    published
-        The decoder, where encoders read it.
-    """
-    codes = torch.empty(len(clients), encoders["code.bias"].shape[1])
-    for client in np.unique(clients):
-        users, own = torch.from_numpy(clients == client), {name: rows[client] for name, rows in encoders.items()}
-        codes[users] = encode(own, histories.read_by(own, published)[users])
-    return codes
-
-
-JOINING = -1
-"""The round of who joins later, part of the key of all draws."""
-
-
-def _inner(one: Histories, other: Histories) -> Tensor:
-    """⟨x, y⟩ of the same users' two histories, shape [n, 1]."""
-    first, second = (each.places.rows.numpy() * each.places.n_columns + each.places.columns for each in (one, other))
-    _, mine, theirs = np.intersect1d(first, second, assume_unique=True, return_indices=True)
-    products = one.values[mine] * other.values[theirs]
-    rows = one.places.rows[torch.from_numpy(mine)]
-    return torch.zeros(one.places.n_rows).index_add(0, rows, products)[:, None]

@@ -101,9 +101,11 @@ class PersonalFRConfig(SystemConfig):
         int, Field(ge=0, description="Steps against the frozen decoder that give who joins later an encoder.")
     ] = 20
     unlearn_part: Annotated[
-        float, Field(ge=0, le=1, description="Rounds after an erasure, as a part of those of training.")
+        float, Field(ge=0, le=1, description="fedavg, joint: rounds after an erasure, as a part of those of training.")
     ] = 0.08
-    unlearn_rate: Annotated[float, Field(gt=0, description="Their rate, times that of training; falls likewise.")] = 0.6
+    unlearn_rate: Annotated[
+        float, Field(gt=0, description="Rate of further rounds, times that of training; falls likewise.")
+    ] = 0.6
 
     @model_validator(mode="after")
     def _scale_goes_up(self) -> PersonalFRConfig:

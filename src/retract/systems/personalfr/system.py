@@ -9,16 +9,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from retract.data import Interactions, Sharing
-from retract.errors import DataError
+from retract.errors import ConfigError, DataError
 from retract.federation import Broadcast, Clients, ClientTask, Engine, one_user_each, sample_clients
 from retract.models.recommender import HistoryReader, Recommender
 from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress, require_several
-from retract.systems.personalfr.client import Census, LocalTraining, PersonalFRRecommender, RatingRecommender
+from retract.systems.personalfr.client import Census, LocalTraining
 from retract.systems.personalfr.config import PersonalFRConfig
+from retract.systems.personalfr.influence import balance, without
+from retract.systems.personalfr.pull import PULLING, Pull
+from retract.systems.personalfr.reading import PersonalFRRecommender, RatingRecommender
 from retract.systems.personalfr.server import Facts, Server, scale_places
 from retract.systems.personalfr.silo import SiloTraining
+
+BALANCE = "balance"
+"""What is kept to forget by, of `prepare`."""
 
 
 class PersonalFR:
@@ -72,16 +79,35 @@ class PersonalFR:
         """Make the decoder forget; the encoders of those who erased are gone with their clients' state.
 
         After "unshare" the model is, bit for bit, the one that training without it gives, and stays: clients still hold
-        what they no longer share, and nothing that is shared was ever read. After "erase" the clients that erased
-        nothing train the decoder on, for a part of the rounds of training: its decay takes the old away meanwhile.
+        what they no longer share, and nothing that is shared was ever read. After "erase" the last layer takes a step
+        to where it balances without what is gone, see `retract.systems.personalfr.influence`. Where the encoder is the
+        server's, it forgets in further rounds of the clients that erased nothing: decay takes the old away meanwhile.
+
+        Raises
+        ------
+        ConfigError
+            If something is erased and the model was not prepared for that.
         """
-        watch, retained = Stopwatch(), trained.shared - withdrawal.forget
-        model = trained.model
+        watch, config = Stopwatch(), self._settings(trained)
         if withdrawal.kind == "erase":
-            rounds = round(self._settings(trained).unlearn_part * self._settings(trained).rounds)
-            model = self._calibrated(trained, engine, withdrawal.users, rounds, seed, progress)
+            if (then := trained.memory.tensors.get(BALANCE)) is None:
+                raise ConfigError(f"this {self.name} was not prepared to forget what is erased: train it again")
+            last = without(self._pulls(trained, engine), then, trained.model, config)
+            support = census(engine, config, seed).support
+            trained = replace(trained, model={**trained.model, **last, "support": support})
+            if config.mode != "personal":
+                rounds = round(config.unlearn_part * config.rounds)
+                model = self._calibrated(trained, engine, withdrawal.users, rounds, seed, progress)
+                trained = replace(trained, model=model)
+            trained = self.prepare(trained, engine, seed=seed)
         record = {"stage": "unlearn", "request": withdrawal.request_id, "seconds": round(watch.seconds, 4)}
-        return replace(trained, model=model, shared=retained, log=(*trained.log, record))
+        return replace(trained, shared=trained.shared - withdrawal.forget, log=(*trained.log, record))
+
+    def prepare(self, trained: Trained, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
+        """Keep how the pulls of all clients and the decay balance: a table like the decoder's last layer."""
+        kept = balance(self._pulls(trained, engine), trained.model, self._settings(trained))
+        progress("preparing", 1, 1)
+        return replace(trained, memory=Memory({BALANCE: kept}))
 
     def resume(
         self,
@@ -97,7 +123,7 @@ class PersonalFR:
         watch, nobody = Stopwatch(), np.empty(0, dtype=np.int64)
         model = self._calibrated(trained, engine, nobody, rounds, seed, progress)
         record = {"stage": "resume", "rounds": rounds, "seconds": round(watch.seconds, 4)}
-        return replace(trained, model=model, shared=shared, log=(*trained.log, record))
+        return replace(trained, model=model, memory=Memory({}), shared=shared, log=(*trained.log, record))
 
     def extend(
         self,
@@ -143,6 +169,11 @@ class PersonalFR:
             "decoder": self.recommender(trained, nobody),
             "items": HistoryReader(trained.model["output.weight"]),
         }
+
+    def _pulls(self, trained: Trained, engine: Engine) -> Mapping[str, Tensor]:
+        """The sums of `Pull`."""
+        broadcast = Broadcast(PULLING, trained.model)
+        return engine.run(Pull(self._settings(trained)), broadcast, engine.users, seed=trained.seed).tensors
 
     def _calibrated(
         self,
