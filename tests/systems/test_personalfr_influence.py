@@ -72,7 +72,7 @@ def test_a_pull_is_the_gradient_of_every_client_s_mean_loss_and_its_shape_the_he
 
 @pytest.mark.parametrize("n_clients", [None, 4])
 def test_cohorts_add_up_and_nothing_is_left_on_the_clients(n_clients):
-    config, data, clients, broadcast = world(n_clients=n_clients)
+    config, _, clients, broadcast = world(n_clients=n_clients)
     started, state = clients.started.clone(), {name: rows.clone() for name, rows in clients.state.items()}
     (whole, one), (parts, other) = (pulls(config, clients, broadcast, cohort_interactions=n) for n in (10**6, 1))
     for name, table in whole.items():
@@ -84,7 +84,7 @@ def test_cohorts_add_up_and_nothing_is_left_on_the_clients(n_clients):
 
 
 def test_bytes_are_those_of_the_rows_that_a_client_holds():
-    config, data, clients, broadcast = world()
+    config, _, clients, broadcast = world()
     _, engine = pulls(config, clients, broadcast)
     for user in range(N_USERS):
         sums, _ = pulls(config, clients, broadcast, np.array([user]))
