@@ -135,6 +135,7 @@ def compare(
     seed: Seed = 0,
     user_col: Column = None,
     item_col: Column = None,
+    rating_col: Column = None,
     fold_col: Column = None,
     as_json: Json = False,
 ) -> None:
@@ -157,7 +158,7 @@ def compare(
         share=share,
         settings=_by_system(setting or []),
         batches=_sizes(batches),
-        columns=Columns(user_col, item_col, None, None, fold_col),
+        columns=Columns(user_col, item_col, rating_col, None, fold_col),
     )
     with (
         telling_what_is_left(out, "plan.json", "what was measured stays: run it again to go on"),

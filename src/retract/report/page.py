@@ -271,6 +271,8 @@ def _tables() -> dict[str, Table]:
         ("KS distance to the oracle", [("before", "ks_before", auc), ("after", "ks_after", auc)]),
         ("Recall@20", _models("recall@20", accuracy)),
         ("NDCG@20", _models("ndcg@20", accuracy)),
+        ("RMSE", _models("rmse", accuracy)),
+        ("RMSE of the forgotten", _models("forgotten_rmse", accuracy)),
         ("Time", [("unlearning", "seconds", time), ("retraining", "oracle_seconds", time)]),
         ("Speed-up", [("retraining / unlearning", "speedup", ratio)]),
         ("Storage", [("bytes kept", "memory_bytes", stored)]),
