@@ -50,6 +50,10 @@ def dense_silo(config, data, users, parameters, broadcast, round):
         sgd.zero_grad()
         torch.stack(losses).mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        holders = torch.from_numpy(data.of_users(users).item_degrees()).clamp_min(1)
+        for name in ("input_weight", "output_weight", "output_bias"):  # a row's mean is over who holds it
+            grad = model.p[name].grad
+            grad.mul_((len(users) / holders).view(-1, *[1] * (grad.dim() - 1)))
         sgd.step()
     return model.parameters_by_name()
 

@@ -45,15 +45,22 @@ class Census:
             "above": torch.from_numpy((ratings > places).sum(axis=1)),
         }
         fixed = sum(table.nbytes for name, table in sums.items() if name != "support")
-        clients, _ = held_once(cohort, cohort.rows, cohort.items)
+        clients, _, _ = held_once(cohort, cohort.rows, cohort.items)
         return Reply(Update(sums, cohort.n_clients), {}, fixed + 4 * torch.bincount(clients))
 
 
-def held_once(cohort: Cohort, users: NDArray[np.int64], items: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """The pairs of client and item among pairs of user (its row in the cohort) and item, each once."""
+def held_once(cohort: Cohort, users: NDArray[np.int64], items: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+    """The pairs of client and item among pairs of user (its row in the cohort) and item, each once.
+
+    Returns
+    -------
+    tuple
+        Their clients and their items, and for every pair of user and item how many users of its client have the item.
+    """
     clients = users if cohort.clients is None else cohort.clients[users]
-    pairs = np.unique(clients * cohort.n_items + items)
-    return torch.from_numpy(pairs // cohort.n_items), torch.from_numpy(pairs % cohort.n_items)
+    pairs, place, users_of = np.unique(clients * cohort.n_items + items, return_inverse=True, return_counts=True)
+    found = pairs // cohort.n_items, pairs % cohort.n_items, users_of[place]
+    return torch.from_numpy(found[0]), torch.from_numpy(found[1]), torch.from_numpy(found[2])
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ class Pull:
         wanted = Wanted.of(cohort, reader.histories(cohort), config, seed, PULLING)
         said = pair_scores(wanted.places, hidden, tables["output.weight"])
         said += tables["output.bias"][wanted.places.column_index]
-        part = torch.from_numpy(1 / np.bincount(clients)[clients]).float()[wanted.places.rows]
-        holders, items = held_once(cohort, wanted.places.rows.numpy(), wanted.places.columns)
+        holders, items, users = held_once(cohort, wanted.places.rows.numpy(), wanted.places.columns)
+        part = 1 / users  # a client's mean over those of its users that hold the row
         ahead, stiff = torch.cat([hidden, torch.ones(len(cohort), 1)], dim=1), part * wanted.curvature(said)
         sums = {
             "pull": wanted.places.transposed_times(part * wanted.gradient(said), ahead),

@@ -22,7 +22,8 @@ class SiloTraining:
     """The local epochs of a round where clients hold many users each (a `ClientTask`).
 
     As `LocalTraining`, with one copy of the model for each client: every epoch is one step of SGD on the mean of the
-    losses of its users. Where each client has one user, the two give the same.
+    losses of its users, and of a row on the mean over those users that hold it, as the server averages it over clients.
+    Where each client has one user, the two give the same.
 
     Parameters
     ----------
@@ -87,12 +88,12 @@ class Silo:
     """
 
     def __init__(self, read: Pattern, said: Pattern, explicit: bool, published: Tensor | None) -> None:
-        self._rows = {}
-        self.patterns = {}
+        self._rows, self.patterns, self._scarcity = {}, {}, {}
         for layer, pattern in (("input", read), ("output", said)):
             rows, columns = np.unique(pattern.columns, return_inverse=True)
             self._rows[layer] = torch.from_numpy(rows)
             self.patterns[layer] = Pattern(pattern.indptr, columns, len(rows))
+            self._scarcity[layer] = torch.from_numpy(pattern.n_rows / np.bincount(columns)).float()
         self.explicit = explicit
         self.published = None if published is None else published[self._rows["input"]]
 
@@ -124,6 +125,9 @@ class Silo:
             sgd.zero_grad()
             self._loss(model, values, wanted, mask).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.values(), clip)
+            for name in BY_ITEM:
+                if (table := model.get(name)) is not None and table.grad is not None:
+                    table.grad.mul_(self._scarcity[layer_of(name)].view(-1, *[1] * (table.dim() - 1)))
             sgd.step()
         return {name: table.detach() for name, table in model.items()}
 
