@@ -114,7 +114,7 @@ def test_a_batch_waits_until_enough_users_ask(exact: Path) -> None:
     waiting = retract("unlearn", exact, "--at-least", 2, "--json").json
     assert (waiting["requests"], waiting["waiting"], waiting["at_least"]) == (0, 1, 2)
     assert on_disk(exact) == before
-    assert "1 user(s) wait until 2 withdraw something shared" in retract("unlearn", exact, "--at-least", 2).out
+    assert "1 user(s) wait until 2 withdraw what the model learnt" in retract("unlearn", exact, "--at-least", 2).out
     retract("unshare", exact, "--user", "u2")
     assert retract("unlearn", exact, "--at-least", 2, "--json").json["requests"] == 3
     assert_like_trained(exact)

@@ -186,3 +186,21 @@ def test_what_the_decoder_cannot_take_in_is_one_line_and_nothing_is_changed(
 def test_a_system_without_clients_of_many_users_refuses_them(ratings: Path, tmp_path: Path, system: str) -> None:
     answer = retract("train", system, "--data", ratings, "--out", tmp_path / "run", "--clients", 3)
     assert answer.refusal() == f"error: {system} has one user per client: leave --clients out"
+
+
+def test_a_batch_counts_who_erases_what_only_their_clients_held(ratings: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert retract(*command(ratings, out), "--share", 0).code == 0
+    users = [str(user) for user in load(out).catalog.user_ids[:2]]
+    for number, user in enumerate(users):
+        assert retract("erase", out, "--user", user, "--all").code == 0
+        assert retract("unlearn", out, "--at-least", 2, "--json").json["requests"] == 2 * number
+
+
+def test_unsharing_changes_no_decoder_and_waits_only_for_what_does(folder: Path) -> None:
+    one, other = (str(user) for user in load(folder).catalog.user_ids[:2])
+    assert retract("unshare", folder, "--user", one, "--all").code == 0
+    assert retract("unlearn", folder, "--at-least", 2, "--json").json["requests"] == 1
+    assert retract("unshare", folder, "--user", other, "--all").code == 0
+    assert retract("erase", folder, "--user", one, "--all").code == 0
+    assert retract("unlearn", folder, "--at-least", 2, "--json").json["waiting"] == 2

@@ -227,7 +227,9 @@ def erase(
 @app.command()
 def unlearn(
     folder: Folder,
-    at_least: Annotated[int, typer.Option(metavar="M", help="Wait until so many users withdraw something shared.")] = 1,
+    at_least: Annotated[
+        int, typer.Option(metavar="M", help="Wait until so many users withdraw what the model learnt.")
+    ] = 1,
     judge: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Measure before and after; may take longer than to unlearn.")
     ] = True,
@@ -267,7 +269,8 @@ def unlearn(
         note(text)
     fields = {**asdict(report), **(witness.fields if witness else {})}
     if report.waiting:
-        text = f"{report.waiting} user(s) wait until {report.at_least} withdraw something shared: nothing was changed."
+        wanted = f"{report.at_least} withdraw what the model learnt"
+        text = f"{report.waiting} user(s) wait until {wanted}: nothing was changed."
         emit(fields, as_json, text)
         return
     if not report.requests:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
-from retract.data import Interactions
+from retract.data import Interactions, Sharing
 from retract.errors import ConfigError, DataError
 from retract.federation import Clients, Engine, one_user_each
 from retract.models.recommender import Recommender
@@ -205,6 +205,15 @@ class Resumable(Protocol):
         progress: Progress = no_progress,
     ) -> Trained:
         """`rounds` more rounds on what is now shared and on what the clients now hold."""
+        ...
+
+
+@runtime_checkable
+class LearnsFromPrivate(Protocol):
+    """A system whose model may come from private interactions too, as sums over clients."""
+
+    def learnt(self, kind: Kind, sharing: Sharing) -> Interactions:
+        """What the model would change by if it were withdrawn so."""
         ...
 
 

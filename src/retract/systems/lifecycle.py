@@ -20,7 +20,18 @@ from retract.federation import Clients, LocalEngine
 from retract.models.recommender import PredictsRatings, Recommender, fallback_of, recommend_to
 from retract.systems import folder as folders
 from retract.systems import storage
-from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress, now, prepared, require_finite, withdraw
+from retract.systems.base import (
+    Kind,
+    LearnsFromPrivate,
+    Progress,
+    Stopwatch,
+    System,
+    no_progress,
+    now,
+    prepared,
+    require_finite,
+    withdraw,
+)
 from retract.systems.folder import Request, TrainedFolder
 from retract.systems.isolation import isolated
 from retract.systems.requests import pending_of
@@ -56,7 +67,7 @@ class TrainReport:
 class UnlearnReport:
     """What `apply_requests` did: counts of requests and interactions, seconds of unlearning alone, metrics.
 
-    `waiting` is how many users still wait because fewer than `at_least` of them withdraw something shared.
+    `waiting` is how many users still wait because fewer than `at_least` of them withdraw what the model learnt.
     `isolated_users` are those still here whose last shared interaction has gone, `isolated_items` those that nobody
     shares any more; `notes` say what that changes for them.
     """
@@ -257,8 +268,9 @@ def apply_requests(
     Parameters
     ----------
     at_least
-        Apply nothing while fewer users than so many withdraw something shared: whoever compares the models before and
-        after learns of the batch, not of one person. Requests that name nothing shared wait too, and do not count.
+        Apply nothing while fewer users than so many withdraw something that the model learnt, of most systems something
+        shared: whoever compares the models before and after learns of the batch, not of one person. Requests that
+        change no model do not count; they wait for those that do, where there are any.
     judge
         Whether to measure the models before and after; with many users that takes longer than to unlearn.
     witness
@@ -278,8 +290,8 @@ def apply_requests(
     before = folders.load(path)
     erase = pending_of(before, "erase")
     unshare = pending_of(before, "unshare") - erase
-    seen = (before.trained.shared & (erase | unshare)).active_users()
-    if not before.pending or (at_least > 1 and len(seen) < at_least):
+    seen = (_learnt(before, "erase") & erase | _learnt(before, "unshare") & unshare).active_users()
+    if not before.pending or 0 < len(seen) < at_least:
         waiting = len({request.user for request in before.pending})
         metrics = _judged(before.recommender(), before, before.test, judge)
         return UnlearnReport(0, 0, 0.0, metrics, metrics, before.trained.memory.nbytes, waiting, at_least)
@@ -380,6 +392,12 @@ def _forget(
     sent = int(engine.traffic.up.sum() + engine.traffic.down.sum())
     steps = (Step(kind, learnt, held, after, seconds, sent),) if len(learnt) else ()
     return after, withdrawal.request_id, steps
+
+
+def _learnt(held: TrainedFolder, kind: Kind) -> Interactions:
+    """What the model would change by if it were withdrawn so."""
+    system = held.system
+    return system.learnt(kind, held.clients.sharing) if isinstance(system, LearnsFromPrivate) else held.trained.shared
 
 
 def _gone(clients: Clients, erased: Interactions) -> NDArray[np.int64]:

@@ -8,12 +8,21 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from retract.data import Interactions
+from retract.data import Interactions, Sharing
 from retract.errors import ConfigError, DataError
 from retract.federation import Broadcast, Clients, Engine
 from retract.models.ease import regularised_inverse
 from retract.models.recommender import Recommender
-from retract.systems.base import Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress, require_one_user_each
+from retract.systems.base import (
+    Kind,
+    Memory,
+    Progress,
+    Stopwatch,
+    Trained,
+    Withdrawal,
+    no_progress,
+    require_one_user_each,
+)
 from retract.systems.exact.client import Term, recommender_of
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.server import Solved, solve
@@ -114,6 +123,12 @@ class Exact:
             solved = resolve(trained.model, before, after, np.unique((shared - before).users), self.config)
         progress("extending", 1, 1)
         return self._trained(solved, after, trained.seed, trained.log, {"stage": "extend"}, watch)
+
+    def learnt(self, kind: Kind, sharing: Sharing) -> Interactions:
+        """What is shared; with `count_private` all that is held, and what is only unshared is still held."""
+        if not self.config.count_private:
+            return sharing.shared
+        return sharing.everything if kind == "erase" else Interactions.empty(sharing.shared.catalog)
 
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Each client reads the rows of its own items."""
