@@ -45,22 +45,15 @@ class Census:
             "above": torch.from_numpy((ratings > places).sum(axis=1)),
         }
         fixed = sum(table.nbytes for name, table in sums.items() if name != "support")
-        clients, _, _ = held_once(cohort, cohort.rows, cohort.items)
-        return Reply(Update(sums, cohort.n_clients), {}, fixed + 4 * torch.bincount(clients))
+        return Reply(Update(sums, cohort.n_clients), {}, fixed + 4 * _items_held(cohort))
 
 
-def held_once(cohort: Cohort, users: NDArray[np.int64], items: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-    """The pairs of client and item among pairs of user (its row in the cohort) and item, each once.
-
-    Returns
-    -------
-    tuple
-        Their clients and their items, and for every pair of user and item how many users of its client have the item.
-    """
-    clients = users if cohort.clients is None else cohort.clients[users]
-    pairs, place, users_of = np.unique(clients * cohort.n_items + items, return_inverse=True, return_counts=True)
-    found = pairs // cohort.n_items, pairs % cohort.n_items, users_of[place]
-    return torch.from_numpy(found[0]), torch.from_numpy(found[1]), torch.from_numpy(found[2])
+def _items_held(cohort: Cohort) -> Tensor:
+    """Distinct items of each client, int64, shape [n_clients]."""
+    if cohort.clients is None:
+        return torch.from_numpy(cohort.degrees)
+    pairs = np.unique(cohort.clients[cohort.rows] * cohort.n_items + cohort.items)
+    return torch.from_numpy(np.bincount(pairs // cohort.n_items, minlength=cohort.n_clients))
 
 
 @dataclass(frozen=True)
@@ -143,12 +136,6 @@ class Wanted:
     def sizes(self) -> Tensor:
         """Places per client, shape [n]."""
         return torch.from_numpy(np.diff(self.places.indptr))
-
-    def curvature(self, said: Tensor) -> Tensor:
-        """Second derivative of each client's mean loss by what its decoder says, shape [len(places)]."""
-        likely = torch.sigmoid(said)
-        curved = torch.full_like(said, 2) if self.explicit else likely * (1 - likely)
-        return curved / self.sizes.clamp_min(1)[self.places.rows]
 
     def gradient(self, said: Tensor) -> Tensor:
         """Of each client's mean loss, squared error or binary cross-entropy, shape [len(places)]."""

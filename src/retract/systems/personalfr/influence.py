@@ -57,5 +57,5 @@ def without(
 
 def ridge(holders: Tensor, decay: float, config: PersonalFRConfig) -> Tensor:
     """λ of rows that so many clients hold, float64, shape [n_items]."""
-    n = holders.clamp_min(1).double()
+    n = holders.double().clamp_min(1)
     return n * decay / (config.rate * config.local_epochs * (1 - (1 - config.participation) ** n))
