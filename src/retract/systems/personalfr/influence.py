@@ -27,7 +27,7 @@ from retract.systems.personalfr.config import PersonalFRConfig
 
 
 def balance(found: Mapping[str, Tensor], tables: Mapping[str, Tensor], config: PersonalFRConfig) -> Tensor:
-    """G of every row, shape [n_items, hidden + 1], from the sums of `Pull` at these tables; b does not decay."""
+    """The balance g of every row, shape [n_items, hidden + 1], from sums of `Pull` at these tables; b does not decay."""
     decayed = torch.cat([tables["output.weight"], torch.zeros(len(found["holders"]), 1)], dim=1)
     return found["pull"] + ridge(found["holders"], config.output_decay, config)[:, None].float() * decayed
 
@@ -56,6 +56,6 @@ def without(
 
 
 def ridge(holders: Tensor, decay: float, config: PersonalFRConfig) -> Tensor:
-    """λ of rows that so many clients hold, float64, shape [n_items]."""
+    """The λ of rows that so many clients hold and that decay so much in a round, float64, shape [n_items]."""
     n = holders.double().clamp_min(1)
     return n * decay / (config.rate * config.local_epochs * (1 - (1 - config.participation) ** n))

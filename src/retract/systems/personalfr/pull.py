@@ -66,6 +66,7 @@ class Pull:
         numbers, of = np.unique(clients, return_inverse=True)
         client, none = torch.from_numpy(of), torch.zeros(len(numbers), cohort.n_items)
         present = 1 - none.index_add(0, client, torch.log1p(-chance)).exp()
+        # A client's row takes the mean over those of its users that hold it, in the rounds in which one does.
         among = (present / none.index_add(0, client, chance).clamp_min(1e-30))[client]
         weight = chance * among / chance.sum(dim=1, keepdim=True)
         ahead, stiff = torch.cat([hidden, torch.ones(len(cohort), 1)], dim=1), weight * curvature
