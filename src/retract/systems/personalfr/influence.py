@@ -27,7 +27,7 @@ from retract.systems.personalfr.config import PersonalFRConfig
 
 
 def balance(found: Mapping[str, Tensor], tables: Mapping[str, Tensor], config: PersonalFRConfig) -> Tensor:
-    """The balance g of every row, shape [n_items, hidden + 1], from sums of `Pull` at these tables; b does not decay."""
+    """The g of every row, shape [n_items, hidden + 1], from sums of `Pull` at these tables; b does not decay."""
     decayed = torch.cat([tables["output.weight"], torch.zeros(len(found["holders"]), 1)], dim=1)
     return found["pull"] + ridge(found["holders"], config.output_decay, config)[:, None].float() * decayed
 
