@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import shutil
 from pathlib import Path
 
@@ -204,3 +205,27 @@ def test_unsharing_changes_no_decoder_and_waits_only_for_what_does(folder: Path)
     assert retract("unshare", folder, "--user", other, "--all").code == 0
     assert retract("erase", folder, "--user", one, "--all").code == 0
     assert retract("unlearn", folder, "--at-least", 2, "--json").json["waiting"] == 2
+
+
+def test_what_is_printed_and_the_comparison_s_page_show_rmse(ratings: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    stars = tmp_path / "stars.csv"
+    stars.write_text(ratings.read_text().replace("rating", "stars_given", 1))
+    plan = ["compare", "--data", stars, "--systems", "personalfr", "--methods", "own", "--forget", "users:0.2"]
+    pairs = [part for pair in QUICK for part in ("--set", f"personalfr.{pair}")]
+    out = tmp_path / "out"
+    answer = retract(
+        *plan, "--kind", "erase", "--jobs", 1, "--out", out, "--rating-col", "stars_given", *pairs, "--json"
+    )
+    (row,) = answer.json["rows"]
+    assert row["forgotten_rmse_after"] > 0
+    assert row["relearn_rounds_after"] != 1 or row["relearn_rounds_oracle"] != 1
+    page = html.unescape((out / "index.html").read_text())
+    assert "RMSE of the forgotten" in page
+    assert "--rating-col stars_given" in page
+
+
+def test_an_audit_for_people_shows_rmse_where_ratings_are_predicted(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert retract("erase", folder, "--user", str(load(folder).catalog.user_ids[1]), "--all").code == 0
+    assert "forgotten_rmse" in retract("unlearn", folder, "--audit", "--key", tmp_path / "key.pem").out

@@ -160,6 +160,20 @@ def test_the_loss_over_a_batch_of_all_edges_is_the_loss_over_all_edges(name):
     assert_same_value_and_gradient(loss.of_batch(bipartite, nodes, batch), loss(bipartite, nodes, AT), nodes)
 
 
+@pytest.mark.parametrize("name", ["sgl", "simgcl"])
+def test_a_batch_contrasts_the_edges_that_it_begins_with_and_no_more_than_are_asked_for(name):
+    edges = random_interactions(10, density=0.5)
+    loss, nodes = PairwiseLoss(BACKBONES[name], 0.1, 0.5, contrasted=5), table(edges)
+    bipartite = BipartiteGraph(edges)
+    (batch,) = batches(edges, len(edges), AT.seed, AT.epoch)
+    final = loss.backbone.final(bipartite, nodes)
+    first = batch.edges[:5]
+    users, items = (torch.from_numpy(np.unique(codes[first])) for codes in (edges.users, edges.items))
+    rest = loss.batch_ranking(bipartite, final, batch) + loss.penalty(bipartite, nodes)
+    want = rest + slow_contrast(loss.backbone, edges, nodes, users, items, batch.at)
+    assert_same_value_and_gradient(loss.of_batch(bipartite, nodes, batch), want, nodes)
+
+
 @given(st.integers(0, 1000), st.integers(1, 60), st.floats(0, 1))
 @settings(max_examples=30, deadline=None)
 def test_the_ranking_losses_of_an_epochs_batches_average_to_that_of_all_edges(seed, size, exponent):

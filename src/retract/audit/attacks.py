@@ -161,10 +161,11 @@ def _read(view: Recommender, targets: Targets) -> tuple[Values, Values]:
         for start in range(first, last, size):
             pairs = slice(start, min(start + size, last))
             rows = places[pairs] - begin
+            own = lists[rows]
             for side in range(2):
-                values = lists[rows, items[side, pairs]]
+                values = own[np.arange(len(own)), items[side, pairs]]
                 scores[side, pairs] = (values - mean[rows]) / np.maximum(deviation[rows], 1e-12)
-                ranks[side, pairs] = _places(lists[rows], values)
+                ranks[side, pairs] = _places(own, values)
     return scores, ranks
 
 

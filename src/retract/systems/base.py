@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
-from retract.data import Interactions, Sharing
+from retract.data import Interactions
 from retract.errors import ConfigError, DataError
 from retract.federation import Clients, Engine, one_user_each
 from retract.models.recommender import Recommender
@@ -208,12 +208,16 @@ class Resumable(Protocol):
         ...
 
 
+Learnt = Literal["everything", "shared", "nothing"]
+"""Of what users hold: shared and private alike, what is shared, or none of it."""
+
+
 @runtime_checkable
 class LearnsFromPrivate(Protocol):
     """A system whose model may come from private interactions too, as sums over clients."""
 
-    def learnt(self, kind: Kind, sharing: Sharing) -> Interactions:
-        """What the model would change by if it were withdrawn so."""
+    def learnt(self, kind: Kind) -> Learnt:
+        """What the model would change by if it were withdrawn so; said without being shown any of it."""
         ...
 
 

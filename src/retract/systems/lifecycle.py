@@ -396,8 +396,10 @@ def _forget(
 
 def _learnt(held: TrainedFolder, kind: Kind) -> Interactions:
     """What the model would change by if it were withdrawn so."""
-    system = held.system
-    return system.learnt(kind, held.clients.sharing) if isinstance(system, LearnsFromPrivate) else held.trained.shared
+    part = held.system.learnt(kind) if isinstance(held.system, LearnsFromPrivate) else "shared"
+    if part == "everything":
+        return held.clients.interactions
+    return held.trained.shared if part == "shared" else Interactions.empty(held.catalog)
 
 
 def _gone(clients: Clients, erased: Interactions) -> NDArray[np.int64]:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from retract.data import Interactions, Sharing
+from retract.data import Interactions
 from retract.errors import ConfigError, DataError
 from retract.federation import Broadcast, Clients, Engine
 from retract.models.ease import regularised_inverse
 from retract.models.recommender import Recommender
 from retract.systems.base import (
     Kind,
+    Learnt,
     Memory,
     Progress,
     Stopwatch,
@@ -124,11 +125,11 @@ class Exact:
         progress("extending", 1, 1)
         return self._trained(solved, after, trained.seed, trained.log, {"stage": "extend"}, watch)
 
-    def learnt(self, kind: Kind, sharing: Sharing) -> Interactions:
+    def learnt(self, kind: Kind) -> Learnt:
         """What is shared; with `count_private` all that is held, and what is only unshared is still held."""
         if not self.config.count_private:
-            return sharing.shared
-        return sharing.everything if kind == "erase" else Interactions.empty(sharing.shared.catalog)
+            return "shared"
+        return "everything" if kind == "erase" else "nothing"
 
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Each client reads the rows of its own items."""

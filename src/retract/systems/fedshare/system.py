@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retract.data import Interactions, Sharing
+from retract.data import Interactions
 from retract.federation import Clients, Engine, sample_clients
 from retract.models.lightgcn import DotProduct
 from retract.models.recommender import HistoryReader, Recommender
 from retract.systems.base import (
     Kind,
+    Learnt,
     Memory,
     Objective,
     Progress,
@@ -185,9 +186,9 @@ class FedShare:
         server = Server(shared, nodes, config.model_copy(update=rates), seed)
         return run_rounds(server, engine, range(rounds), "unlearning", progress)
 
-    def learnt(self, kind: Kind, sharing: Sharing) -> Interactions:
+    def learnt(self, kind: Kind) -> Learnt:
         """All that is held; what is unshared was learnt on the server."""
-        return sharing.everything if kind == "erase" else sharing.shared
+        return "everything" if kind == "erase" else "shared"
 
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Local and global views, mixed on the clients."""

@@ -15,7 +15,17 @@ from retract.data import Interactions, Sharing
 from retract.errors import ConfigError, DataError
 from retract.federation import Broadcast, Clients, ClientTask, Engine, one_user_each, sample_clients
 from retract.models.recommender import HistoryReader, Recommender
-from retract.systems.base import Kind, Memory, Progress, Stopwatch, Trained, Withdrawal, no_progress, require_several
+from retract.systems.base import (
+    Kind,
+    Learnt,
+    Memory,
+    Progress,
+    Stopwatch,
+    Trained,
+    Withdrawal,
+    no_progress,
+    require_several,
+)
 from retract.systems.personalfr.client import Census, LocalTraining
 from retract.systems.personalfr.config import PersonalFRConfig
 from retract.systems.personalfr.influence import balance, without
@@ -156,9 +166,9 @@ class PersonalFR:
         model = {**trained.model, "support": facts.support}
         return replace(trained, model=model, shared=held.over(shared.catalog) | shared, log=(*trained.log, record))
 
-    def learnt(self, kind: Kind, sharing: Sharing) -> Interactions:
+    def learnt(self, kind: Kind) -> Learnt:
         """All that is held, and what is only unshared is still held."""
-        return sharing.everything if kind == "erase" else Interactions.empty(sharing.shared.catalog)
+        return "everything" if kind == "erase" else "nothing"
 
     def recommender(self, trained: Trained, clients: Clients) -> Recommender:
         """Own encoder and published decoder, on the clients."""
