@@ -19,7 +19,7 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 
 	exit 1; }
 endef
 
-.PHONY: help setup demo test lint format bench constraints
+.PHONY: help setup demo test check lint format bench wheel constraints
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,8 +35,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## Tell the whole story on MovieLens-small; writes demo/
 	$(BIN)/retract demo --out demo
 
-test: setup ## Run all tests
-	$(BIN)/pytest
+test: setup ## Run all tests, one process per core
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+
+check: setup ## The quick round: style, types, import rules, fast tests
+	$(MAKE) --no-print-directory lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal -m 'not slow'
 
 lint: setup ## Check style, formatting, types and the import rules
 	$(BIN)/ruff check .
@@ -50,6 +54,9 @@ format: setup ## Format the code and apply the safe fixes
 
 bench: setup ## Measure the engine on this machine
 	$(BIN)/python -m benchmarks.engine
+
+wheel: setup ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 constraints: ## Solve all extras together anew into constraints.txt
 	@$(check_python)

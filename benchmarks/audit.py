@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import mean_and_spread, source
-from retract.audit.compare import Plan, compare
+from retract.auditing.compare import Plan, compare
 
 SMALL = ("own", "naive", "finetune", "ascent", "scif", "fru")
 LARGE = ("own", "naive")

@@ -28,12 +28,13 @@ from benchmarks.common import source
 from retract.data import load
 from retract.data.splits import split_per_user
 from retract.evaluation.ranking import evaluate
-from retract.models.graph import BipartiteGraph
-from retract.models.lightgcn import DotProduct
-from retract.models.pairwise import batches
-from retract.systems import backbone
-from retract.systems.backbone import BackboneConfig, make_loss
+from retract.models.learn.graph import BipartiteGraph
+from retract.models.learn.pairwise import batches
+from retract.models.recommender import DotProduct
+from retract.systems import backbone_training
+from retract.systems.backbone import BackboneConfig
 from retract.systems.base import Stopwatch
+from retract.systems.central import begun
 
 NAMES = ("lightgcn", "sgl", "simgcl")
 WARM_UP = 3
@@ -71,13 +72,13 @@ def steps(data: str, name: str, n_steps: int, size: int) -> dict[str, Any]:
     """Median seconds of a step, and of 2 L sparse products in the same run."""
     train, _ = load(source(data)).split(seed=0)
     config = BackboneConfig.model_validate({"backbone": name, "dimension": 64, "layers": 3, "batch": size})
-    graph, loss = BipartiteGraph(train), make_loss(config)
-    nodes = backbone.start(config, train, 0).requires_grad_()
-    adam = backbone.optimiser(nodes, config.rate)
+    graph, loss = BipartiteGraph(train), backbone_training.make_loss(config)
+    nodes = torch.from_numpy(backbone_training.start(config, train, 0)).requires_grad_()
+    adam = backbone_training.optimiser(nodes, config.rate)
     taken, products = [], []
     for batch in islice(batches(train, size, 0, 0), WARM_UP + n_steps):
         watch = Stopwatch()
-        backbone.descend(adam, loss.of_batch(graph, nodes, batch))
+        backbone_training.descend(adam, loss.of_batch(graph, nodes, batch))
         taken.append(watch.seconds)
         watch = Stopwatch()
         graph.propagate(nodes.detach(), 2 * config.layers)
@@ -104,9 +105,9 @@ def accuracy(data: str, name: str, seed: int, held_out: str) -> dict[str, Any]:
         train, test = split_per_user(train, 0.1, 123)
     config = BackboneConfig.model_validate({"backbone": name})
     watch = Stopwatch()
-    nodes, _ = backbone.learn(config, train, seed=seed)
+    nodes, _ = backbone_training.learn(config, train, begun(name, config, seed, None))
     seconds = watch.seconds
-    tables = backbone.tables(config, train, nodes)
+    tables = backbone_training.tables(config, train, nodes)
     figures = evaluate(DotProduct(tables["users"], tables["items"]), train, test).mean()
     figures = {metric: round(value, 4) for metric, value in figures.items()}
     return {**_row(held_out, data, name), "seed": seed, **figures, "train_seconds": round(seconds, 1)}

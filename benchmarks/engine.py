@@ -18,9 +18,13 @@ import torch
 
 from benchmarks.common import source
 from retract.data import Sharing, load
-from retract.federation import Broadcast, Clients, LocalEngine
-from retract.systems.fedshare import FedShareConfig
-from retract.systems.fedshare.client import LocalEpoch
+from retract.federation import Broadcast
+from retract.stores.devices import MemoryDevices
+from retract.stores.local import engine_of
+from retract.systems.base import new_run, task_spec
+from retract.systems.fedshare import FEDSHARE, FedShareConfig
+from retract.systems.fedshare.config import EPOCH, NAME, epoch_update
+from retract.systems.fedshare.local_epoch import LocalEpoch
 from tests.systems.fedshare_oracle import run_one_client
 
 
@@ -34,18 +38,19 @@ def main() -> None:
     data = load(file if file.exists() else "movielens-small")
     train, _ = data.split(seed=0)
     config = FedShareConfig()
-    tables = torch.randn(2, train.n_items, config.dimension, generator=torch.Generator().manual_seed(0)) * 0.1
-    broadcast = Broadcast(0, {"items": tables[0], "global_items": tables[1], "coverage": torch.tensor(0.5)})
-    engine, task = LocalEngine(Clients(Sharing.by_ratio(train, 0.5))), LocalEpoch(config)
+    tables = np.random.default_rng(0).normal(scale=0.1, size=(2, train.n_items, config.dimension)).astype(np.float32)
+    public = {"items": tables[0], "global_items": tables[1], "coverage": np.asarray(0.5, dtype=np.float32)}
+    engine = engine_of(FEDSHARE(config), MemoryDevices(Sharing.by_ratio(train, 0.5)))
+    spec = task_spec(config, NAME, EPOCH, new_run(), epoch_update(train.n_items, config.dimension))
     users = engine.users
-    engine.run(task, broadcast, users, seed=0)
+    engine.run(spec, Broadcast(0, public), users, seed=0)
     seconds = []
-    for _ in range(options.repeat):
+    for number in range(1, options.repeat + 1):
         began = time.perf_counter()
-        engine.run(task, broadcast, users, seed=0)
+        engine.run(spec, Broadcast(number, public), users, seed=0)
         seconds.append(time.perf_counter() - began)
     chosen = users[np.linspace(0, len(users) - 1, options.one_by_one).astype(int)]
-    start = task.start(chosen, 0)
+    start, broadcast = LocalEpoch(spec).start(chosen, train.n_items, 0), Broadcast(0, public)
     began = time.perf_counter()
     for row, user in enumerate(chosen):
         state = {name: rows[row] for name, rows in start.items()}

@@ -19,17 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from benchmarks.common import source
 from retract.data import Sharing, load
 from retract.evaluation.ranking import evaluate
-from retract.federation import Clients, LocalEngine
+from retract.federation import Arrays
 from retract.models.recommender import recommend
+from retract.stores.devices import MemoryDevices
+from retract.stores.local import engine_of, reader_of
 from retract.systems.base import Stopwatch, Trained, Withdrawal
-from retract.systems.exact import Exact, ExactConfig
 from retract.systems.exact.shipping import ShippedModel, ship
+from retract.systems.registry import make_system
+from retract.threads import threads
 
 Row = dict[str, Any]
 
@@ -39,17 +40,17 @@ class Bench:
 
     def __init__(self, name: str, **settings: Any) -> None:
         self.train, self.test = load(source(name)).split()
-        self.system = Exact(ExactConfig(**settings))
-        self.clients = Clients(Sharing.by_ratio(self.train, 1.0))
-        self.engine, self.draw = LocalEngine(self.clients), np.random.default_rng(0)
+        self.system = make_system("exact", settings)
+        self.devices = MemoryDevices(Sharing.by_ratio(self.train, 1.0))
+        self.engine, self.draw = engine_of(self.system, self.devices), np.random.default_rng(0)
         watch = Stopwatch()
-        self.trained = self.system.train(self.train, self.engine, seed=0)
+        self.trained = self.system.server.train(self.train, self.engine, seed=0)
         self.seconds = watch.seconds
 
     def accuracy(self) -> Row:
         """Accuracy, time and peak memory of training, and then of everything."""
         trained_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        means = evaluate(self.system.recommender(self.trained, self.clients), self.train, self.test).mean()
+        means = evaluate(reader_of(self.system, self.trained, self.devices), self.train, self.test).mean()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         size = sum(table.nbytes for table in self.trained.model.values())
         return {
@@ -67,12 +68,12 @@ class Bench:
         forget = trained.shared.of_users(users)
         withdrawal = Withdrawal("erase", forget, forget.active_users())
         watch = Stopwatch()
-        return self.system.unlearn(trained, withdrawal, self.engine, seed=0), watch.seconds
+        return self.system.server.unlearn(trained, withdrawal, self.engine, seed=0), watch.seconds
 
     def retrained(self, trained: Trained) -> tuple[Trained, float]:
         """The oracle of a model, and seconds."""
         watch = Stopwatch()
-        return self.system.train(trained.shared, self.engine, seed=0), watch.seconds
+        return self.system.server.train(trained.shared, self.engine, seed=0), watch.seconds
 
     def one_user(self) -> Row:
         """Random users who withdraw everything, one after the other from the full model."""
@@ -113,10 +114,10 @@ class Bench:
             forget = own.where(self.draw.random(len(own)) < self.draw.choice([0.05, 0.5, 1.0]))
             withdrawal = Withdrawal("erase", forget, forget.active_users())
             watch = Stopwatch()
-            trained = self.system.unlearn(trained, withdrawal, self.engine, seed=0)
+            trained = self.system.server.unlearn(trained, withdrawal, self.engine, seed=0)
             seconds += watch.seconds
             scores = self.system.recommender(trained, self.clients).scores(own.active_users(), self.train)
-            usable = usable and bool(torch.isfinite(scores).all())
+            usable = usable and bool(np.isfinite(scores).all())
         oracle, _ = self.retrained(trained)
         methods = [record["method"] for record in trained.log[1:]]
         return {
@@ -135,7 +136,7 @@ class Bench:
         users = np.arange(self.train.n_users)
         seconds = []
         for _ in range(3):
-            model, watch = self.system.recommender(self.trained, self.clients), Stopwatch()
+            model, watch = reader_of(self.system, self.trained, self.devices), Stopwatch()
             recommend(model, users, self.train, k)
             seconds.append(watch.seconds)
         matrix = self.train.csr()
@@ -153,7 +154,7 @@ class Bench:
 
     def shipping(self) -> Row:
         """Bytes and accuracy of the shipped model."""
-        full = evaluate(self.system.recommender(self.trained, self.clients), self.train, self.test).mean()["recall@20"]
+        full = evaluate(reader_of(self.system, self.trained, self.devices), self.train, self.test).mean()["recall@20"]
         row: Row = {"full_recall@20": full}
         for limit in (1_000_000, 2_000_000, 5_000_000):
             content = ship(self.trained, max_bytes=limit)
@@ -171,14 +172,14 @@ class Bench:
         return row
 
 
-def distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+def distance(one: Arrays, other: Arrays) -> float:
     """The largest relative distance of two models' tables."""
     largest = 0.0
     for name, table in one.items():
         if table.shape != other[name].shape:
             return float("inf")
-        own, theirs = table.double(), other[name].double()
-        largest = max(largest, float((own - theirs).norm() / theirs.norm().clamp_min(1e-300)))
+        own, theirs = table.astype(np.float64), other[name].astype(np.float64)
+        largest = max(largest, float(np.linalg.norm(own - theirs) / max(np.linalg.norm(theirs), 1e-300)))
     return largest
 
 
@@ -200,7 +201,7 @@ RUNS: Mapping[str, tuple[Mapping[str, Any], Callable[[Bench], Row]]] = {
 def measure(name: str) -> Row:
     """One run."""
     settings, run = RUNS[name]
-    row = {"run": name, "threads": torch.get_num_threads(), **run(Bench(**settings))}
+    row = {"run": name, "threads": threads(), **run(Bench(**settings))}
     return {key: float(value) if isinstance(value, np.floating) else value for key, value in row.items()}
 
 

@@ -20,10 +20,10 @@ import torch
 from benchmarks.common import source
 from retract.data import Interactions, Sharing, load
 from retract.evaluation.ranking import PerUser, evaluate, percentile_ranks
-from retract.federation import Clients, LocalEngine
-from retract.systems.base import Stopwatch, Trained, withdraw
-from retract.systems.baselines import LightGCN, Naive, Retrain
-from retract.systems.fedshare import FedShare
+from retract.stores.devices import MemoryDevices
+from retract.stores.local import engine_of, reader_of, withdraw
+from retract.systems.base import Stopwatch, System, Trained
+from retract.systems.registry import make_method, make_system
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -32,18 +32,18 @@ class Bench:
     """One seed's runs on one data set."""
 
     def __init__(self, train: Interactions, test: Interactions, seed: int) -> None:
-        self.train, self.test, self.seed, self.system = train, test, seed, FedShare()
+        self.train, self.test, self.seed, self.system = train, test, seed, make_system("fedshare")
 
-    def fit(self, ratio: Any, system: Any = None) -> tuple[Trained, Clients, PerUser, dict[str, Any]]:
+    def fit(self, ratio: Any, system: System | None = None) -> tuple[Trained, MemoryDevices, PerUser, dict[str, Any]]:
         """Train at a ratio; also the figures."""
         system = system or self.system
-        clients = Clients(Sharing.by_ratio(self.train, ratio, seed=self.seed))
-        engine, watch = LocalEngine(clients), Stopwatch()
-        trained = system.train(clients.sharing.shared, engine, seed=self.seed)
+        devices = MemoryDevices(Sharing.by_ratio(self.train, ratio, seed=self.seed))
+        engine, watch = engine_of(system, devices), Stopwatch()
+        trained = system.server.train(devices.sharing.shared, engine, seed=self.seed)
         seconds = watch.seconds
-        figures = evaluate(system.recommender(trained, clients), self.train, self.test)
+        figures = evaluate(reader_of(system, trained, devices), self.train, self.test)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return trained, clients, figures, {**figures.mean(), "seconds": round(seconds, 1), "peak_mb": round(peak)}
+        return trained, devices, figures, {**figures.mean(), "seconds": round(seconds, 1), "peak_mb": round(peak)}
 
     def sharing(self, ratio: float) -> dict[str, Any]:
         """Accuracy and cost at one ratio."""
@@ -51,7 +51,7 @@ class Bench:
 
     def central(self) -> dict[str, Any]:
         """Centralised LightGCN on everything."""
-        return self.fit(1.0, LightGCN())[3]
+        return self.fit(1.0, make_system("lightgcn"))[3]
 
     def halves(self) -> dict[str, Any]:
         """A random half shares all, then the other half: every user's gain over nobody sharing, as sharer and not."""
@@ -67,20 +67,21 @@ class Bench:
 
     def unlearning(self) -> dict[str, Any]:
         """10 % of the users unshare all they shared; ratio 0.5 before."""
-        trained, clients, _, cost = self.fit(0.5)
+        trained, devices, _, cost = self.fit(0.5)
         users = np.random.default_rng(self.seed).permutation(self.train.active_users())[: self.train.n_users // 10]
-        forget = clients.sharing.shared.of_users(users)
+        forget = devices.sharing.shared.of_users(users)
         out: dict[str, Any] = {"users": len(users), "forgotten": len(forget), "train_seconds": cost["seconds"]}
-        out |= self._figures("before", trained, clients, forget)
-        for name, method in (("naive", Naive(self.system)), ("oracle", Retrain(self.system)), ("after", self.system)):
-            after, withdrawal = withdraw(clients, "unshare", forget)
-            engine, watch = LocalEngine(after), Stopwatch()
-            result = method.unlearn(trained, withdrawal, engine, seed=self.seed)
+        out |= self._figures("before", trained, devices, forget)
+        for name, way in (("naive", "naive"), ("oracle", "retrain"), ("after", "own")):
+            method = make_method(way, self.system)
+            after, withdrawal = withdraw(devices, "unshare", forget)
+            engine, watch = engine_of(method, after), Stopwatch()
+            result = method.server.unlearn(trained, withdrawal, engine, seed=self.seed)
             out[f"seconds_{name}"] = round(watch.seconds, 2)
-            out[f"bytes_{name}"] = int(engine.traffic.up.sum() + engine.traffic.down.sum())
+            out[f"bytes_{name}"] = engine.traffic.up + engine.traffic.down
             out |= self._figures(name, result, after, forget)
             if name == "oracle":
-                out["fru_log_bytes"] = int(engine.traffic.up.sum())
+                out["fru_log_bytes"] = engine.traffic.up
         out["memory_bytes"] = trained.memory.nbytes
         gap = out["rank_oracle"] - out["rank_before"]
         out["gap"], out["closed"] = gap, (out["rank_after"] - out["rank_before"]) / gap
@@ -89,8 +90,8 @@ class Bench:
         out["memory_of_fru"] = out["memory_bytes"] / out["fru_log_bytes"]
         return out
 
-    def _figures(self, name: str, trained: Trained, clients: Clients, forget: Interactions) -> dict[str, float]:
-        model = self.system.recommender(trained, clients)
+    def _figures(self, name: str, trained: Trained, devices: MemoryDevices, forget: Interactions) -> dict[str, float]:
+        model = reader_of(self.system, trained, devices)
         found = evaluate(model, self.train, self.test).mean()
         rank = float(percentile_ranks(model, self.train, forget).mean())
         return {f"{key}_{name}": value for key, value in {**found, "rank": rank}.items()}

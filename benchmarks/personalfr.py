@@ -27,11 +27,11 @@ import numpy as np
 import torch
 
 from benchmarks.common import mean_and_spread, source
-from retract.audit.cell import Cell
+from retract.auditing.cell import Cell
 from retract.data import Interactions, Sharing, load
 from retract.data.splits import split_per_user
 from retract.federation import Clients, Cohort, LocalEngine, sample_clients
-from retract.models.autoencoder import ENCODER, initial
+from retract.models.learn.autoencoder import ENCODER, initial
 from retract.systems.base import Stopwatch
 from retract.systems.lifecycle import measure
 from retract.systems.personalfr import PersonalFR, PersonalFRConfig

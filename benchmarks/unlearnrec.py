@@ -22,24 +22,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import load_file, save_file
 
 from benchmarks.common import mean_and_spread, source
 from retract import streams
-from retract.audit.audit import Auditor, Cost, train_oracle
-from retract.audit.case import Case, Version
-from retract.audit.cell import train, unlearn
-from retract.audit.forget_sets import ForgetSet
-from retract.audit.shadows import Shadows, imitations
+from retract.auditing.audit import Auditor, Cost, train_oracle
+from retract.auditing.case import Case, Version
+from retract.auditing.cell import train, unlearn
+from retract.auditing.forget_sets import ForgetSet
+from retract.auditing.shadows import Shadows, imitations
 from retract.data import Dataset, Interactions, Sharing, load
-from retract.federation import Engine, LocalEngine
-from retract.models import backbones, graph, losses, pairwise, sparse
-from retract.systems import backbone
+from retract.models.learn import backbones, graph, lightgcn, losses, pairwise, sparse
+from retract.stores.local import engine_of, withdraw
+from retract.systems import backbone, backbone_training
 from retract.systems.backbone import BackboneConfig
-from retract.systems.base import Progress, Stopwatch, System, Trained, no_progress, prepared, withdraw
-from retract.systems.baselines import Naive
-from retract.systems.unlearnrec import UnlearnRec, UnlearnRecConfig
+from retract.systems.base import Checkpoint, Keep, Progress, Stopwatch, System, Trained, with_settings
+from retract.systems.checks import prepared
+from retract.systems.registry import make_method
+from retract.systems.unlearnrec import UNLEARNREC, UnlearnRecConfig
+from retract.systems.unlearnrec.server import UnlearnRecServer
 
 BACKBONES = ("lightgcn", "sgl", "simgcl")
 FORGET = ("random:0.05", "users:0.01")
@@ -51,13 +54,13 @@ AUC = ("attack_auc_before", "attack_auc_after", "attack_auc_oracle")
 def _training_code() -> str:
     """Digest of the code that a trained backbone comes from: after a change nothing old is read."""
     digest = hashlib.blake2b(digest_size=4)
-    for module in (backbones, graph, losses, pairwise, sparse, backbone, streams):
+    for module in (backbones, graph, lightgcn, losses, pairwise, sparse, backbone, backbone_training, streams):
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()
 
 
-class Remembered(UnlearnRec):
-    """UnlearnRec whose trained backbones are kept in a folder.
+class Remembered(UnlearnRecServer):
+    """UnlearnRec's server whose trained backbones are kept in a folder.
 
     `seconds` is what the last one took when it was made, `waited` what it took now.
     """
@@ -66,19 +69,30 @@ class Remembered(UnlearnRec):
         super().__init__(config)
         self.folder, self.code, self.seconds, self.waited = folder, _training_code(), 0.0, 0.0
 
-    def train(self, shared: Interactions, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
+    def fitted(
+        self, config: UnlearnRecConfig, shared: Interactions, start: Checkpoint, keep: Keep, progress: Progress
+    ) -> Trained:
         """Train, or read what the same settings, data and seed have given before."""
-        settings = self.config.model_dump_json(include=set(BackboneConfig.model_fields))
-        digest = hashlib.blake2b(shared.keys.tobytes() + f"{settings}{seed}".encode(), digest_size=12).hexdigest()
-        path, now = self.folder / f"{digest}-{self.code}.safetensors", Stopwatch()
+        settings, now = config.model_dump_json(include=set(BackboneConfig.model_fields)), Stopwatch()
+        digest = hashlib.blake2b(shared.keys.tobytes() + f"{settings}{start.seed}".encode(), digest_size=12).hexdigest()
+        path = self.folder / f"{digest}-{self.code}.safetensors"
         if not path.exists():
             watch = Stopwatch()
-            nodes = self.nodes(super().train(shared, engine, seed=seed, progress=progress))
+            nodes = self.nodes(super().fitted(config, shared, start, keep, progress))
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"nodes": nodes, "seconds": torch.tensor(watch.seconds)}, path)
+            save_file({"nodes": nodes, "seconds": np.array(watch.seconds)}, path)
         kept = load_file(path)
+        done = replace(start, done=config.epochs, tables={"nodes": kept["nodes"]})
+        trained = super().fitted(config, shared, done, keep, progress)
         self.seconds, self.waited = float(kept["seconds"]), now.seconds
-        return self._trained(kept["nodes"], shared, seed, [])
+        return trained
+
+
+def remembered(config: UnlearnRecConfig, folder: Path) -> tuple[System, Remembered]:
+    """UnlearnRec with such a server, and the server."""
+    system, server = UNLEARNREC(config), Remembered(config, folder)
+    system.__dict__["server"] = server
+    return system, server
 
 
 def measured(
@@ -86,31 +100,29 @@ def measured(
 ) -> Iterator[dict[str, Any]]:
     """The rows of one model."""
     config = UnlearnRecConfig.model_validate({"backbone": chosen, "encoder": encoder, **SETTINGS[name]})
-    system = Remembered(config, work)
+    system, server = remembered(config, work)
     part, test = dataset.split(seed=seed)
     sharing = Sharing.by_ratio(part, 1.0, seed)
     plain, _ = train(system, sharing, seed)
-    training, watch = system.seconds, Stopwatch()
-    ready, _ = prepared(system, plain.trained, LocalEngine(plain.clients), seed=seed)
-    preparing = watch.seconds
+    training = server.seconds
+    ready, preparing = prepared(system.server, plain.trained, engine_of(system, plain.devices), seed=seed)
     if encoder == "calibrated":
-        preparing += system.seconds - system.waited  # the twin may have been read
-    ready_version = replace(plain, trained=ready)
-    tuned = UnlearnRec(system.config.model_copy(update=FINETUNE))
+        preparing += server.seconds - server.waited  # the twin may have been read
     variants: dict[str, tuple[System, Version]] = {
-        "forward": (system, ready_version),
-        "fine-tuned": (tuned, ready_version),
-        "naive": (Naive(system), plain),
+        "forward": (system, replace(plain, trained=ready)),
+        "fine-tuned": (system, replace(plain, trained=with_settings(ready, **FINETUNE))),
+        "naive": (make_method("naive", system), plain),
     }
     for text in forgets:
         forget = ForgetSet.parse(text).drawn(sharing, sharing, "unshare", seed)
         case = Case(system, "unshare", forget, plain, test, seed)
-        retained, _ = withdraw(plain.clients, "unshare", forget)
+        assert plain.devices is not None
+        retained = withdraw(plain.devices, "unshare", forget)[0].sharing
         oracle, _ = train_oracle(case, retained)
-        oracle_cost = Cost(system.seconds, 0)
+        oracle_cost = Cost(server.seconds, 0, 0)
         shadows = None
         if name != "gowalla":
-            pair = imitations(retained.sharing, "unshare", forget, seed)
+            pair = imitations(retained, "unshare", forget, seed)
             shadows = Shadows.trained(system, "unshare", pair, test, seed)
         auditor = Auditor(case, (oracle, oracle_cost), shadows)
         for variant, (method, before) in variants.items():

@@ -33,3 +33,16 @@ class PrivacyError(RetractError):
 
 class CertificateError(RetractError):
     """A certificate that is damaged, of another key or another model; or a key that cannot sign or check one."""
+
+
+class FederationError(RetractError):
+    """A message between a server and its devices that does not fit what was agreed, or devices that are not there."""
+
+
+class MissingExtraError(RetractError):
+    """A part of retract that needs packages which are not installed; the message says which extra brings them."""
+
+
+def missing_extra(what: str, extra: str, package: str) -> MissingExtraError:
+    """The error of somebody who lacks an extra."""
+    return MissingExtraError(f"{what} needs {package}, which is not installed: pip install 'retract[{extra}]'")

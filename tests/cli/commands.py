@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from retract.cli import main
-from tests.systems.folders import TINY
+from tests.stores.folders import TINY
 
 SETTINGS = [text for name, value in TINY.items() for text in ("--set", f"{name}={value}")]
 

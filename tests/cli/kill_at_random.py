@@ -20,7 +20,7 @@ import torch
 from retract.cli import main
 from retract.systems.folder import load
 from tests.cli.commands import SETTINGS, write_ratings
-from tests.systems.folders import pairs_on_disk
+from tests.stores.folders import pairs_on_disk
 
 STOPS = 40
 INTERRUPTED = 130

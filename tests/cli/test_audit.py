@@ -9,7 +9,7 @@ import time
 import polars as pl
 import pytest
 
-from tests.audit.worlds import clustered
+from tests.auditing.worlds import clustered
 from tests.cli.commands import SETTINGS, on_disk, retract
 from tests.systems.preparing import registered
 

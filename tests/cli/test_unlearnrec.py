@@ -14,7 +14,7 @@ from retract.systems.lifecycle import train_folder
 from retract.systems.registry import make_system
 from tests.cli.commands import Answer, on_disk, retract
 from tests.cli.test_interrupts import ENDLESS, interrupted
-from tests.systems.folders import tiny_dataset
+from tests.stores.folders import tiny_dataset
 
 QUICK = ["dimension=4", "layers=1", "epochs=3", "pretrain_steps=2", "withheld=0.2"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from retract.audit.keys import fingerprint, load_key, load_public
-from tests.audit.statements import KEY, certify, make_exact_folder
+from retract.auditing.keys import fingerprint, load_key, load_public
+from tests.auditing.statements import KEY, certify, make_exact_folder
 from tests.cli.commands import on_disk, retract
 from tests.cli.test_bad_input import assert_refused
 

@@ -33,7 +33,10 @@ def assert_refused(message, call, *arguments, **options):
         (b"a,item\n1,2\n", r"no user column; columns seen: a, item; name it with --user-col"),
         (b"user;item\n1;2\n", r"no user column; columns seen: user;item; name it with --user-col"),
         (b"uid,user_id,item\n1,1,2\n", r"could be the user: uid, user_id; choose one with --user-col"),
-        (b"user,item,score,rating\n1,1,2,3\n", r"could be the rating: score, rating; choose one with --rating-col"),
+        (
+            b"user,item,score,rating\n1,1,2,3\n",
+            r"could be the rating: score, rating; choose one with --rating-col",
+        ),
         (b"user,item,rating\na,b,4\nb,c,five\n", r"line 3, column 'rating': 'five' is not a finite number: correct"),
         (b'user,item,rating\n"a\nz",b,4\n\nb,c,"3,5"\n', r"line 5, column 'rating': '3,5' is not a finite"),
         (b"user,item,rating\na,b," + b"z" * 9999, r"line 2, column 'rating': 'z{59}… is not a finite number"),
@@ -50,6 +53,13 @@ def assert_refused(message, call, *arguments, **options):
         (b"user,item\n" + b"a" * 501 + b",b\n", r"line 2, .*over 500 characters long: look for an unclosed"),
         (b"user,item,fold\na,b,train\na,c,valid\n", r"line 3, column 'fold': 'valid' is not a fold: write"),
         (b"user,item,fold\na,b,train\n", r"column 'fold': no row is 'test': mark some so"),
+        (b"user,item,shared\na,b,1\na,c,maybe\n", r"line 3, column 'shared': 'maybe' does not say whether this is"),
+        (b"user,item,share\na,b,0.5\n", r"line 2, column 'share': '0\.5' does not say .* shared: write true or false"),
+        (b"user,item,Is Shared\na,b,\n", r"line 2, column 'Is Shared': the value is missing: write true or false"),
+        (
+            b"user,item,share,shared\na,b,1,1\n",
+            r"could be the shared: share, shared; choose one with --shared-col",
+        ),
         ("user,item\nä,b\n".encode("latin-1"), r" is not UTF-8 text: save it as UTF-8"),
         ("user,item\na,b\n".encode("utf-16"), r" is not UTF-8 text"),
         (RUBBISH, r" is not UTF-8 text"),
@@ -87,6 +97,8 @@ def test_a_file_of_another_kind_that_cannot_be_used_is_refused(tmp_path, name, c
 def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "data.csv").write_text("user,item\n1,2\n")
     assert_refused(r"no such file: .*none\.csv; check the path", load, tmp_path / "none.csv")
+    assert_refused(r"no such file: movielens; .* or name a known data set: movielens-small$", load, "movielens")
+    assert_refused(r"cannot be read: File name too long", load, str(tmp_path / ("n" * 300 + ".csv")))
     assert_refused(r" is a folder: give a file in it \(\.csv, ", load, tmp_path)
     assert_refused(r"cannot be read: Not a directory", load, tmp_path / "data.csv" / "data.csv")
 
@@ -127,6 +139,9 @@ def test_a_named_column_that_cannot_be_it_is_refused(columns, message):
         ({"rating": ["4", "five"]}, r"row 2, column 'rating': 'five' is not a finite number"),
         ({"timestamp": [1, None]}, r"row 2, column 'timestamp': (the timestamp is missing|nan is not a number)"),
         ({"fold": [0, 1]}, r"column 'fold' holds Int64: folds must be 'train' or 'test'"),
+        ({"shared": [True, None]}, r"row 2, column 'shared': the value is missing: write true or false"),
+        ({"shared": [0, 2]}, r"row 2, column 'shared': 2 does not say whether this is shared: write true or false"),
+        ({"shared": ["yes", "0"]}, r"row 1, column 'shared': 'yes' does not say whether this is shared"),
     ],
 )
 @pytest.mark.parametrize("make", [pl.DataFrame, pd.DataFrame])
@@ -146,9 +161,18 @@ def test_a_column_of_a_wrong_kind_is_refused_as_a_whole(column, message):
     assert_refused(message, from_frame, pl.DataFrame({"user": [1, 2], "item": [1, 2], "rating": column}))
 
 
+def test_a_column_of_lists_does_not_say_what_is_shared():
+    frame = pl.DataFrame({"user": [1, 2], "item": [1, 2], "shared": [[True], [False]]})
+    assert_refused(r"column 'shared' holds List\(Boolean\): true or false must say whether", from_frame, frame)
+
+
 def test_odd_pandas_columns_are_refused_too():
     periods = pd.DataFrame({"user": [1], "item": [1], "time": pd.period_range("2020", periods=1, freq="D")})
     assert_refused(r"row 1, column 'time': '2020-01-01' is not a number", from_frame, periods)
+    gaps = pd.DataFrame({"user": pd.array([1, None], dtype="Int64"), "item": [1, 2]})
+    assert_refused(r"row 2, column 'user': the user id is missing", from_frame, gaps)
+    gaps = pd.DataFrame({"user": [1, 2], "item": [1, 2], "shared": pd.array([True, None], dtype="boolean")})
+    assert_refused(r"row 2, column 'shared': the value is missing", from_frame, gaps)
     assert_refused(r"frame: expected a pandas or polars data frame, got dict", from_frame, {"user": [1]})
 
 

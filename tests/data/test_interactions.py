@@ -1,6 +1,7 @@
 """Interactions against Python's own sets of pairs."""
 
 from dataclasses import FrozenInstanceError, fields
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -100,6 +101,35 @@ def test_views_by_user_item_and_matrix_agree_with_the_pairs(pairs, some):
     assert made.active_users().tolist() == sorted({user for user, _ in held})
     for user in range(N_USERS):
         assert made.items_of(user).tolist() == sorted(item for owner, item in held if owner == user)
+
+
+@given(rows, st.lists(st.integers(0, N_USERS - 1), max_size=8))
+def test_rows_of_some_users_come_in_the_order_in_which_they_are_asked_for(pairs, some):
+    made = of(pairs)
+    indptr, items = made.rows_of(np.array(some, dtype=np.int64))
+    assert [items[a:b].tolist() for a, b in pairwise(indptr)] == [made.items_of(user).tolist() for user in some]
+
+
+def test_one_users_rows_cost_nothing_that_grows_with_the_set():
+    made = of([(0, 1), (1, 2), (1, 3)])
+    made.rows_of(np.array([1]))
+    assert made.user_degrees() is made.user_degrees()
+    column = CountsReads(made.items)
+    object.__setattr__(made, "items", column)
+    object.__setattr__(made, "users", None)
+    assert made.rows_of(np.array([1]))[1].tolist() == [2, 3]
+    assert column.read == 2
+
+
+class CountsReads:
+    """A column that counts how many of its values were read."""
+
+    def __init__(self, values):
+        self.values, self.read = values, 0
+
+    def __getitem__(self, places):
+        self.read += len(places)
+        return self.values[places]
 
 
 def test_the_matrix_takes_other_values_in_the_order_of_the_pairs():

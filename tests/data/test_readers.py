@@ -152,6 +152,54 @@ def test_a_pair_in_train_and_in_test_is_refused_with_its_place():
         from_frame(frame)
 
 
+SHARED = {
+    "truth": [True, False, False, True, False],
+    "numbers": [1, 0, 0, 1, 0],
+    "floats": [1.0, 0.0, 0.0, 1.0, 0.0],
+    "text": ["true", "False", " 0", "TRUE", "0"],
+}
+
+
+def nullable(rows):
+    """A pandas frame of the types that know missing values."""
+    return pd.DataFrame(rows).convert_dtypes()
+
+
+@pytest.mark.parametrize("values", SHARED.values(), ids=SHARED)
+@pytest.mark.parametrize("make", [pl.DataFrame, pd.DataFrame, nullable])
+def test_the_column_shared_says_of_each_interaction_whether_it_is_shared(make, values):
+    data = from_frame(make({**ROWS.to_dict(as_series=False), "shared": values}))
+    held = data.interactions
+    ids = held.catalog.user_ids[held.users], held.catalog.item_ids[held.items]
+    said = dict(zip(zip(*(column.tolist() for column in ids), strict=True), data.is_shared.tolist(), strict=True))
+    assert said == {("2", "3"): False, ("9", "3"): True, ("9", "20"): False, ("10", "3"): True, ("10", "20"): False}
+    assert data.is_shared.dtype == bool
+    assert data.is_test is None
+
+
+def test_a_file_says_in_a_column_of_any_name_what_is_shared(tmp_path):
+    (tmp_path / "usual.csv").write_text("user,item,is_shared\n2,1,true\n1,1,0\n")
+    (tmp_path / "named.csv").write_text("user,item,share,mine\n2,1,9,1\n1,1,9,FALSE\n")
+    for path, columns in (("usual.csv", Columns()), ("named.csv", Columns(shared="Mine"))):
+        assert load(tmp_path / path, columns=columns).is_shared.tolist() == [False, True]
+    assert from_frame(ROWS).is_shared is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans()), min_size=1, max_size=30))
+def test_of_duplicates_the_last_row_says_whether_it_is_shared_as_it_gives_the_rating(rows):
+    users, items, shared = zip(*rows, strict=True)
+    data = from_frame(pl.DataFrame({"user": users, "item": items, "shared": shared, "rating": shared}))
+    assert data.is_shared.tolist() == data.interactions.ratings.tolist()
+
+
+def test_what_is_shared_and_what_is_tested_are_told_side_by_side():
+    frame = pl.DataFrame(
+        {"user": [2, 2, 1], "item": [5, 6, 5], "fold": ["test", "train", "train"], "shared": [1, 1, 0]}
+    )
+    data = from_frame(frame)
+    assert (data.is_test.tolist(), data.is_shared.tolist()) == ([False, True, False], [False, True, True])
+
+
 def test_titles_are_the_items_and_do_not_depend_on_the_order_of_rows():
     frame = pl.DataFrame({"user": [1, 2, 1, 2], "item": [5, 5, 6, 7], "title": ["Zorro ", "Alien", "", None]})
     for rows in (frame, frame.reverse()):

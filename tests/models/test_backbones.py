@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from torch.nn.functional import logsigmoid
 
 from retract.data import Interactions
-from retract.models import backbones, graph
-from retract.models.backbones import SGL, LightGCN, Moment, SimGCL
-from retract.models.graph import BipartiteGraph
+from retract.models.learn import backbones, graph
+from retract.models.learn.backbones import SGL, LightGCN, Moment, SimGCL
+from retract.models.learn.graph import BipartiteGraph
+from retract.models.learn.pairwise import PairwiseLoss, batches
 from retract.models.negatives import sample_negatives
-from retract.models.pairwise import PairwiseLoss, batches
 from tests.models.test_graph import dense_adjacency
 from tests.samples import random_interactions
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retract.models.graph import BipartiteGraph
+from retract.models.learn.graph import BipartiteGraph
 from tests.samples import random_interactions
 
 

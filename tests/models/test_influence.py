@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from retract.data import Interactions
-from retract.models import influence
-from retract.models.backbones import SGL, LightGCN, SimGCL
-from retract.models.graph import BipartiteGraph
-from retract.models.influence import local_influence, solved
+from retract.models.learn import influence
+from retract.models.learn.backbones import SGL, LightGCN, SimGCL
+from retract.models.learn.graph import BipartiteGraph
+from retract.models.learn.influence import local_influence, solved
 from tests.samples import random_interactions
 
 BACKBONES = {

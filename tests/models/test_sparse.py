@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retract.models.sparse import Pattern, pair_scores, row_sums, weighted_sum
+from retract.models.learn.sparse import Pattern, pair_scores, row_sums, weighted_sum
 
 
 def random_pattern(seed: int) -> Pattern:

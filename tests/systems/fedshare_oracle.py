@@ -18,8 +18,9 @@ def client_loss(own, drawn, vector, table, broadcast: Broadcast, config: FedShar
     positive = ((user - table[own] / n**0.5) * table[own]).sum(dim=1)
     negative = table[drawn] @ user
     loss = softplus(negative - positive[:, None]).mean(dim=1).sum()
-    if "global_items" in broadcast.tensors:
-        global_table, coverage = broadcast.tensors["global_items"], broadcast.tensors["coverage"]
+    if "global_items" in broadcast.tables:
+        global_table = torch.from_numpy(broadcast.tables["global_items"])
+        coverage = float(broadcast.tables["coverage"])
         view, local = normalize(global_table[own].sum(dim=0), dim=0), normalize(user, dim=0)
         others = normalize(global_table[drawn.reshape(-1)], dim=1)
         logits = torch.cat([(local @ view)[None], others @ local]) / config.temperature
@@ -28,13 +29,14 @@ def client_loss(own, drawn, vector, table, broadcast: Broadcast, config: FedShar
 
 
 def run_one_client(user: int, own, state: dict, broadcast: Broadcast, config: FedShareConfig, seed: int):
-    """One client's item gradient, weight, new state and bytes sent."""
-    n_items = len(broadcast.tensors["items"])
+    """One client's item gradient, weight, new state (as arrays) and bytes sent."""
+    n_items = len(broadcast.tables["items"])
+    state = {name: torch.from_numpy(np.asarray(value)) for name, value in state.items()}
     drawn = sample_negatives(
         np.array([user]), np.array([0, len(own)]), own, n_items,
         seed=seed, round=broadcast.round, per_positive=config.negatives,
     )  # fmt: skip
-    table = broadcast.tensors["items"].clone().requires_grad_()
+    table = torch.from_numpy(broadcast.tables["items"]).clone().requires_grad_()
     vector = state["vector"].clone().requires_grad_()
     loss = client_loss(torch.from_numpy(own), torch.from_numpy(drawn), vector, table, broadcast, config)
     loss.backward()
@@ -44,6 +46,8 @@ def run_one_client(user: int, own, state: dict, broadcast: Broadcast, config: Fe
     second = 0.99 * state["second_moment"] + 0.01 * gradient**2
     age = int(state["steps"]) + 1
     step = (first / (1 - 0.9**age)) / ((second / (1 - 0.99**age)).sqrt() + 1e-8)
-    new = {"vector": state["vector"] - config.client_rate * step, "first_moment": first, "second_moment": second}
+    moved = state["vector"] - config.client_rate * step
+    new = {"vector": moved, "first_moment": first, "second_moment": second, "steps": torch.tensor(age)}
     touched = len(set(own.tolist()) | set(np.maximum(drawn, 0).reshape(-1).tolist()))
-    return table.grad, weight, {**new, "steps": torch.tensor(age)}, touched * (4 + 4 * config.dimension)
+    sent = touched * (4 + 4 * config.dimension) + 4 + 8
+    return table.grad.numpy(), weight, {name: value.numpy() for name, value in new.items()}, sent

@@ -1,5 +1,7 @@
 """Every method of unlearning: what all of them owe, and what each of them is."""
 
+from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -10,38 +12,44 @@ from torch.nn.functional import softplus
 from retract.data import Interactions, Sharing
 from retract.errors import ConfigError, DataError
 from retract.evaluation.ranking import evaluate
-from retract.federation import Broadcast, Clients, LocalEngine, Update
-from retract.models.graph import BipartiteGraph
+from retract.federation import NOTHING_KEPT, NoDevices
+from retract.models.learn.graph import BipartiteGraph
 from retract.models.negatives import sample_negatives
-from retract.systems.base import System, Trained, Withdrawal, prepared, withdraw
+from retract.models.nodes import affected_nodes, endpoints
+from retract.stores.devices import MemoryDevices
+from retract.stores.local import engine_of, reader_of, withdraw
+from retract.systems.base import Preparing, System, Trained, Withdrawal, keep_nothing, no_progress
 from retract.systems.baselines import (
-    Fru,
-    FruConfig,
-    GradientAscent,
-    LightGCN,
+    LIGHTGCN,
+    RECERASER,
+    GradientAscentConfig,
     LightGCNConfig,
-    RecEraser,
     RecEraserConfig,
-    Scif,
     ScifConfig,
-    make_method,
-    method_names,
 )
-from retract.systems.baselines.fru import ClientUpdates, RecordingEpoch, RoundLog, calibrated, logs_of
-from retract.systems.baselines.receraser import balanced_partition, fill_shards
-from retract.systems.baselines.scif import conjugate_gradients, hessian_product, mean_gradient, selected
-from retract.systems.exact import Exact
-from retract.systems.fedshare import FedShare, FedShareConfig
-from retract.systems.fedshare.client import LocalEpoch
-from retract.systems.fedshare.unlearning import affected_nodes
-from retract.systems.unlearnrec import UnlearnRec, UnlearnRecConfig
+from retract.systems.baselines.gradients import (
+    ascended,
+    conjugate_gradients,
+    hessian_product,
+    mean_gradient,
+    newton_step,
+    selected,
+)
+from retract.systems.baselines.partition import balanced_partition, fill_shards
+from retract.systems.baselines.receraser import fitted, nothing_learnt
+from retract.systems.central import begun
+from retract.systems.checks import prepared
+from retract.systems.exact import EXACT
+from retract.systems.fedshare import FEDSHARE, FedShareConfig
+from retract.systems.registry import make_method, method_names
+from retract.systems.unlearnrec import UNLEARNREC, UnlearnRecConfig
 from tests.samples import checkerboard, random_interactions
 
 TRAIN, TEST = checkerboard()
 SYSTEMS = {
-    "fedshare": FedShare(FedShareConfig(dimension=8, rounds=12, layers=2)),
-    "lightgcn": LightGCN(LightGCNConfig(dimension=8, steps=40, layers=2)),
-    "unlearnrec": UnlearnRec(UnlearnRecConfig(dimension=8, epochs=40, layers=2, pretrain_steps=3)),
+    "fedshare": FEDSHARE(FedShareConfig(dimension=8, rounds=12, layers=2)),
+    "lightgcn": LIGHTGCN(LightGCNConfig(dimension=8, steps=40, layers=2)),
+    "unlearnrec": UNLEARNREC(UnlearnRecConfig(dimension=8, epochs=40, layers=2, pretrain_steps=3)),
 }
 FITTING = [
     (system, method) for system in SYSTEMS for method in method_names() if system == "fedshare" or method != "fru"
@@ -51,74 +59,75 @@ FITTING = [
 def assert_same_tables(one, other, **tolerance) -> None:
     assert one.keys() == other.keys()
     for name, table in one.items():
-        torch.testing.assert_close(table, other[name], **tolerance)
+        torch.testing.assert_close(torch.as_tensor(table), torch.as_tensor(other[name]), **tolerance)
+
+
+def copied(tables) -> dict[str, np.ndarray]:
+    return {name: table.copy() for name, table in tables.items()}
 
 
 @cache
-def trained_by(system: str, method: str) -> tuple[System, Trained, Clients]:
+def trained_by(system: str, method: str) -> tuple[System, Trained, MemoryDevices]:
     made = make_method(method, SYSTEMS[system])
-    clients = Clients(Sharing.by_ratio(TRAIN, 0.5))
-    engine = LocalEngine(clients)
-    trained = made.train(clients.sharing.shared, engine, seed=0)
+    devices = MemoryDevices(Sharing.by_ratio(TRAIN, 0.5))
+    engine = engine_of(made, devices)
+    trained = made.server.train(devices.sharing.shared, engine, seed=0)
     # The model may be another's too, and then it is to forget by its own way alone.
-    ready = prepared(SYSTEMS[system], trained, engine, seed=0)[0] if method == "own" else trained
-    return made, ready, clients
+    ready = prepared(SYSTEMS[system].server, trained, engine, seed=0)[0] if method == "own" else trained
+    return made, ready, devices
 
 
-def forget_users(system: str, method: str, kind="unshare", seed: int = 5) -> tuple[Trained, Clients, Withdrawal]:
+def forget_users(system: str, method: str, kind="unshare", seed: int = 5) -> tuple[Trained, MemoryDevices, Withdrawal]:
     """Everything that four users shared (unshare) or have (erase)."""
-    made, trained, clients = trained_by(system, method)
-    source = trained.shared if kind == "unshare" else clients.interactions
-    after, withdrawal = withdraw(clients, kind, source.of_users([0, 1, 2, 3]))
-    return made.unlearn(trained, withdrawal, LocalEngine(after), seed=seed), after, withdrawal
+    made, trained, devices = trained_by(system, method)
+    source = trained.shared if kind == "unshare" else devices.interactions
+    after, withdrawal = withdraw(devices, kind, source.of_users([0, 1, 2, 3]))
+    return made.server.unlearn(trained, withdrawal, engine_of(made, after), seed=seed), after, withdrawal
 
 
 @pytest.mark.parametrize(("system", "method"), FITTING)
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_a_method_forgets_in_the_store_and_leaves_what_it_was_given_as_it_was(system, method, kind):
-    made, trained, clients = trained_by(system, method)
-    model, memory = (
-        {name: table.clone() for name, table in kept.items()} for kept in (trained.model, _memory(trained))
-    )
-    state = {name: rows.clone() for name, rows in clients.state.items()}
+    made, trained, devices = trained_by(system, method)
+    model, memory, state = map(copied, (trained.model, trained.memory.tables, devices.kept(trained.run).state))
     new, after, withdrawal = forget_users(system, method, kind)
     assert_same_tables(trained.model, model, rtol=0, atol=0)
-    assert_same_tables(_memory(trained), memory, rtol=0, atol=0)
-    assert_same_tables(clients.state, state, rtol=0, atol=0)
+    assert_same_tables(trained.memory.tables, memory, rtol=0, atol=0)
+    assert_same_tables(devices.kept(trained.run).state, state, rtol=0, atol=0)
     assert new.shared == trained.shared - withdrawal.forget
     if method != "own":
         assert (new.system, new.config) == (trained.system, SYSTEMS[system].config)
-    assert torch.isfinite(made.recommender(new, after).scores(np.arange(6), after.interactions)).all()
+    assert np.isfinite(reader_of(made, new, after).scores(np.arange(6), after.interactions)).all()
 
 
 @pytest.mark.parametrize(("system", "method"), FITTING)
 def test_a_method_gives_the_same_result_for_the_same_seed(system, method):
     one, two = (forget_users(system, method)[0] for _ in range(2))
     assert_same_tables(one.model, two.model, rtol=0, atol=0)
-    assert_same_tables(_memory(one), _memory(two), rtol=0, atol=0)
+    assert_same_tables(one.memory.tables, two.memory.tables, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("system", "method"), FITTING)
 def test_a_method_bears_that_everything_shared_is_withdrawn(system, method):
-    made, trained, clients = trained_by(system, method)
+    made, trained, devices = trained_by(system, method)
     if (system, method) in {("lightgcn", "own"), ("lightgcn", "retrain"), ("unlearnrec", "retrain")}:
         pytest.skip("a central system cannot be trained on nothing")
-    after, withdrawal = withdraw(clients, "unshare", trained.shared)
-    new = made.unlearn(trained, withdrawal, LocalEngine(after), seed=0)
+    after, withdrawal = withdraw(devices, "unshare", trained.shared)
+    new = made.server.unlearn(trained, withdrawal, engine_of(made, after), seed=0)
     assert len(new.shared) == 0
-    assert torch.isfinite(made.recommender(new, after).scores(np.arange(6), after.interactions)).all()
+    assert np.isfinite(reader_of(made, new, after).scores(np.arange(6), after.interactions)).all()
 
 
 @pytest.mark.parametrize("method", ["finetune", "ascent", "fru", "scif"])
 def test_a_method_refuses_a_system_that_it_does_not_fit(method):
     with pytest.raises(ConfigError, match=rf"^{method} needs a system .*; exact (cannot|has none)$"):
-        make_method(method, Exact())
+        make_method(method, EXACT())
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("forget", {}, r"unknown method 'forget'; known methods: own, retrain, naive, finetune"),
+        ("forget", {}, r"unknown method 'forget'; known methods: ascent, finetune, fru, naive, own, retrain, scif"),
         ("finetune", {"steps": 3}, r"finetune has no setting 'steps'; it has rounds"),
         ("finetune", {"rounds": "many"}, r"setting rounds of finetune is 'many': it must be a whole number at least 1"),
         ("own", {"rounds": 3}, r"own has no setting 'rounds'; it has none"),
@@ -131,33 +140,54 @@ def test_a_wrong_name_or_setting_is_refused_with_what_is_possible(name, settings
 
 def test_settings_reach_the_method_and_leave_the_systems_own_alone():
     method = make_method("ascent", SYSTEMS["fedshare"], {"stride": "0.3"})
-    assert method.settings.stride == 0.3
-    assert method.config == SYSTEMS["fedshare"].config
+    assert method.server.settings.stride == 0.3
+    assert method.config == method.server.config == SYSTEMS["fedshare"].config
+
+
+def test_only_the_systems_own_way_is_prepared_for():
+    ways = {name: make_method(name, SYSTEMS["unlearnrec"]).server for name in method_names() if name != "fru"}
+    assert [name for name, server in ways.items() if isinstance(server, Preparing)] == ["own"]
+    assert ways["own"] is SYSTEMS["unlearnrec"].server
+
+
+@pytest.mark.parametrize("method", ["retrain", "finetune"])
+def test_a_method_goes_by_the_settings_of_the_model_that_it_is_given(method):
+    trained = trained_by("lightgcn", method)[1]
+    forget = trained.shared.of_users([0])
+    withdrawal, other = Withdrawal("unshare", forget, np.array([0])), LIGHTGCN(LightGCNConfig(dimension=3, steps=2))
+    one, two = (
+        make_method(method, system).server.unlearn(trained, withdrawal, NoDevices(), seed=5)
+        for system in (SYSTEMS["lightgcn"], other)
+    )
+    assert_same_tables(one.model, two.model, rtol=0, atol=0)
+    assert two.config == trained.config
+
+
+# --- ascent -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_ascent_lowers_the_scores_of_what_is_to_be_forgotten_and_goes_no_further_than_told(system):
-    method = GradientAscent(SYSTEMS[system])
-    trained = trained_by(system, "ascent")[1]
+    server, trained = SYSTEMS[system].server, trained_by(system, "ascent")[1]
     forget = trained.shared.of_users([0, 1])
-    nodes = method.system.nodes(trained)
-    climbed = method.ascend(nodes, trained.shared, forget, seed=0)
-    loss_of = method.system.objective(trained.shared, seed=0, among=forget)
-    assert loss_of(climbed, 0) > loss_of(nodes, 0)
-    own = np.union1d(forget.users, forget.items + forget.n_users)
-    assert (climbed - nodes).norm() <= 1.001 * 5 * 0.1 * nodes[torch.from_numpy(own)].norm()
-    before = graph_scores(system, trained, nodes, forget)
-    assert (graph_scores(system, trained, climbed, forget) < before).float().mean() > 0.9
+    nodes, loss_of = server.nodes(trained), server.objective(trained.shared, seed=0, among=forget)
+    before = nodes.copy()
+    climbed = ascended(nodes, loss_of, forget, GradientAscentConfig())
+    np.testing.assert_array_equal(nodes, before)
+    assert loss_of(torch.from_numpy(climbed), 0) > loss_of(torch.from_numpy(nodes), 0)
+    own = nodes[endpoints(forget)]
+    assert np.linalg.norm(climbed - nodes) <= 1.001 * 5 * 0.1 * np.linalg.norm(own)
+    lower = graph_scores(system, trained, climbed, forget) < graph_scores(system, trained, nodes, forget)
+    assert lower.float().mean() > 0.9
 
 
-def graph_scores(system: str, trained: Trained, nodes: torch.Tensor, pairs: Interactions) -> torch.Tensor:
+def graph_scores(system: str, trained: Trained, nodes: np.ndarray, pairs: Interactions) -> torch.Tensor:
     """What the server's graph, as it was, gives to some pairs."""
-    final = BipartiteGraph(trained.shared).propagate(nodes, SYSTEMS[system].config.layers)
+    final = BipartiteGraph(trained.shared).propagate(torch.from_numpy(nodes), SYSTEMS[system].config.layers)
     return (final[pairs.users] * final[pairs.items + pairs.n_users]).sum(dim=1)
 
 
-def _memory(trained: Trained) -> dict[str, torch.Tensor]:
-    return dict(trained.memory.tensors)
+# --- SCIF -------------------------------------------------------------------------------------------------------------
 
 
 def tiny_data(seed: int = 3) -> Interactions:
@@ -190,7 +220,7 @@ def test_a_product_with_the_hessian_is_that_of_the_dense_one():
     data, config, draw = tiny_data(), LightGCNConfig(dimension=3, layers=2), torch.Generator().manual_seed(0)
     n_nodes = data.n_users + data.n_items
     nodes, direction = torch.randn(2, n_nodes, 3, generator=draw).unbind()
-    gradient = mean_gradient(LightGCN(config).objective(data, seed=7), draws=2)
+    gradient = mean_gradient(LIGHTGCN(config).server.objective(data, seed=7), draws=2)
 
     def flat(values: torch.Tensor) -> torch.Tensor:
         table = values.view(n_nodes, 3)
@@ -231,27 +261,28 @@ def minimum(objective, nodes: torch.Tensor, draws: int) -> torch.Tensor:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_scif_steps_towards_the_retrained_table_where_the_loss_is_strongly_regularised(seed):
     data, draws = checkerboard(20, 20)[0], 16
-    system = LightGCN(LightGCNConfig(dimension=4, layers=1, regularisation=0.1))
+    server = LIGHTGCN(LightGCNConfig(dimension=4, layers=1, regularisation=0.1)).server
     forget = data.where((data.users == seed) & (np.arange(len(data)) < data.indptr[seed] + 2))
-    method = Scif(system, ScifConfig(draws=draws, neighbours=1, damping=0.01, reach=1))
+    settings = ScifConfig(draws=draws, neighbours=1, damping=0.01, reach=1)
     start = torch.randn(40, 4, generator=torch.Generator().manual_seed(seed))
-    trained = minimum(system.objective(data, seed=0), start, draws)
-    oracle = minimum(system.objective(data - forget, seed=0), trained, draws)
-    stepped = trained - method.step(trained, data - forget, forget, seed=0)
+    trained = minimum(server.objective(data, seed=0), start, draws)
+    oracle = minimum(server.objective(data - forget, seed=0), trained, draws)
+    step = newton_step(server, trained.numpy(), data - forget, forget, settings, seed=0)
+    stepped = trained - torch.from_numpy(step)
     assert (stepped - oracle).norm() < 0.5 * (trained - oracle).norm()
 
 
 def test_scif_moves_the_selected_alone_and_leaves_nothing_of_who_withdrew_everything():
-    method = Scif(SYSTEMS["lightgcn"], ScifConfig(neighbours=0))
-    trained = trained_by("lightgcn", "scif")[1]
+    method, trained = make_method("scif", SYSTEMS["lightgcn"], {"neighbours": 0}), trained_by("lightgcn", "scif")[1]
     forget = trained.shared.of_users([0])
-    after = trained.shared - forget
-    step = method.step(trained.model["nodes"], after, forget, seed=0)
-    moved = np.flatnonzero(step.abs().sum(dim=1).numpy())
-    assert set(moved) <= set(np.union1d(forget.users, forget.items + forget.n_users))
+    after, nodes = trained.shared - forget, trained.model["nodes"]
+    step = newton_step(method.server.server, nodes, after, forget, ScifConfig(neighbours=0), seed=0)
+    assert set(np.flatnonzero(step.any(axis=1))) <= set(endpoints(forget))
     withdrawal = Withdrawal("unshare", forget, np.array([0]))
-    new = method.unlearn(trained, withdrawal, LocalEngine(Clients(Sharing.by_ratio(TRAIN, 0.5))), seed=0)
-    assert new.model["nodes"][0].abs().max() == 0
+    new = method.server.unlearn(trained, withdrawal, NoDevices(), seed=0)
+    assert not new.model["nodes"][0].any()
+    moved = (new.model["nodes"] != nodes).any(axis=1)
+    assert 1 < moved.sum() <= len(endpoints(forget))
 
 
 def test_the_neighbours_that_move_are_those_of_the_greatest_influence():
@@ -265,146 +296,65 @@ def test_the_neighbours_that_move_are_those_of_the_greatest_influence():
     assert np.setdiff1d(half, none).tolist() == near[len(near) // 2 :].tolist()
 
 
-CLIENTS = FedShareConfig(dimension=6, negatives=2, contrast=0.3)
+# --- RecEraser --------------------------------------------------------------------------------------------------------
 
 
-def client_round(data: Interactions) -> tuple[LocalEpoch, Broadcast, LocalEngine]:
-    draw = torch.Generator().manual_seed(1)
-    tables = {name: torch.randn(data.n_items, 6, generator=draw) for name in ("items", "global_items")}
-    broadcast = Broadcast(4, {**tables, "coverage": torch.tensor(0.6)})
-    return LocalEpoch(CLIENTS), broadcast, LocalEngine(Clients(Sharing.by_ratio(data, 0.5)), cohort_interactions=20)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_updates_that_clients_log_are_each_ones_own_and_sum_to_the_aggregate(seed):
-    data = random_interactions(seed)
-    epoch, broadcast, engine = client_round(data)
-    recording = RecordingEpoch(epoch, kept=1)
-    update = engine.run(recording, broadcast, data.active_users(), seed=9)
-    log = recording.log()
-    torch.testing.assert_close(log.sum(data.n_items), update.tensors["item_gradient"], rtol=1e-4, atol=1e-6)
-    for user in data.active_users():
-        mine = log.users == user
-        dense = torch.zeros(data.n_items, 6).index_copy(0, log.items[mine].long(), log.rows[mine])
-        fresh = LocalEngine(Clients(Sharing.by_ratio(data, 0.5)))
-        alone = fresh.run(epoch, broadcast, np.array([user]), seed=9).tensors["item_gradient"]
-        torch.testing.assert_close(dense, alone, rtol=1e-4, atol=1e-6)
-
-
-def test_recording_changes_nothing_that_leaves_the_clients():
-    data = random_interactions(1)
-    epoch, broadcast, engine = client_round(data)
-    plain = client_round(data)[2].run(epoch, broadcast, data.active_users(), seed=9)
-    update = engine.run(RecordingEpoch(epoch, 0.2), broadcast, data.active_users(), seed=9)
-    assert_same_tables(update.tensors, plain.tensors, rtol=0, atol=0)
-
-
-def test_of_each_client_the_rows_of_the_greatest_norm_are_kept():
-    users, norms = [0, 0, 0, 0, 2, 2, 5], [1.0, 4.0, 3.0, 2.0, 1.0, 2.0, 0.5]
-    updates = ClientUpdates(torch.tensor(users), torch.arange(7), torch.tensor(norms)[:, None] * torch.ones(1, 4))
-    assert updates.largest(0.5).items.tolist() == [1, 2, 5, 6]
-    assert updates.largest(0.01).items.tolist() == [1, 5, 6]
-    assert updates.without(np.array([0, 5])).items.tolist() == [4, 5]
-
-
-def test_training_with_fru_is_training_and_what_it_logs_is_counted():
-    plain, trained = trained_by("fedshare", "naive")[1], trained_by("fedshare", "fru")[1]
-    assert_same_tables(trained.model, plain.model, rtol=0, atol=0)
-    record = trained.log[-1]
-    logs = logs_of(trained)
-    assert list(logs) == [0, 2, 4, 6, 8, 10]
-    size = sum(len(log.updates.users) * (4 * 8 + 8) + 4 for log in logs.values())
-    assert trained.memory.nbytes == record["bytes"] == size + trained.memory.tensors["nodes"].nbytes
-    assert record["bytes_unfiltered"] == int(trained_traffic())
-    assert record["bytes"] < 0.1 * record["bytes_unfiltered"]
-
-
-def trained_traffic() -> int:
-    engine = LocalEngine(Clients(Sharing.by_ratio(TRAIN, 0.5)))
-    SYSTEMS["fedshare"].train(engine.clients.sharing.shared, engine, seed=0)
-    return int(engine.traffic.up.sum())
-
-
-def test_a_replay_with_nothing_forgotten_gives_the_trained_tables():
-    method = Fru(SYSTEMS["fedshare"], FruConfig(kept=1, interval=1))
-    clients = Clients(Sharing.by_ratio(TRAIN, 0.5))
-    trained = method.train(clients.sharing.shared, LocalEngine(clients), seed=0)
-    nothing = Withdrawal("unshare", Interactions.empty(TRAIN.catalog), np.empty(0, dtype=np.int64))
-    new = method.unlearn(trained, nothing, LocalEngine(clients), seed=5)
-    assert_same_tables(new.model, trained.model, rtol=1e-3, atol=1e-4)
-    assert_same_tables(_memory(new), _memory(trained), rtol=1e-3, atol=1e-4)
-
-
-def test_a_replayed_sum_has_the_new_direction_at_the_old_length():
-    gradient = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
-    got = calibrated(Update({"item_gradient": gradient, "weight": torch.tensor(2.0)}, 1), torch.tensor(3.0))
-    torch.testing.assert_close(got.tensors["item_gradient"], 3 * gradient / gradient.norm())
-    assert got.tensors["weight"] == 2
-
-
-def test_who_erases_takes_the_own_log_along_and_its_part_of_the_length():
-    rows = torch.tensor([[3.0, 0], [0, 4.0], [0, 1.0]])
-    log = RoundLog(ClientUpdates(torch.tensor([0, 1, 1]), torch.tensor([2, 0, 1]), rows), torch.tensor(10.0))
-    left = log.without(np.array([1]), 3)
-    assert left.updates.items.tolist() == [2]
-    assert float(left.length) == pytest.approx(10 * 3 / 26**0.5)
-    new, _, withdrawal = forget_users("fedshare", "fru", "erase")
-    kept = logs_of(new)[2].updates
-    assert not np.isin(kept.users.numpy(), withdrawal.users).any()
-    assert len(kept.users) > 0
-
-
-def test_fru_unlearns_only_what_fru_has_trained():
-    _, trained, clients = trained_by("fedshare", "naive")
-    after, withdrawal = withdraw(clients, "unshare", trained.shared.of_users([0]))
-    with pytest.raises(ConfigError, match="no log of client updates in this model: train it with fru"):
-        Fru(SYSTEMS["fedshare"]).unlearn(trained, withdrawal, LocalEngine(after), seed=0)
-
-
-ERASER = RecEraser(RecEraserConfig(dimension=8, steps=30, layers=2, shards=4, aggregation_steps=20))
+ERASER = RECERASER(RecEraserConfig(dimension=8, steps=30, layers=2, shards=4, aggregation_steps=20))
 
 
 @cache
-def erased_from(users: tuple[int, ...]) -> tuple[Trained, Trained, Clients]:
+def erased_from(users: tuple[int, ...]) -> tuple[Trained, Trained, MemoryDevices]:
     """Before and after some users withdrew all they share."""
-    clients = Clients(Sharing.by_ratio(TRAIN, 1))
-    trained = ERASER.train(clients.sharing.shared, LocalEngine(clients), seed=0)
-    after, withdrawal = withdraw(clients, "unshare", trained.shared.of_users(users))
-    return trained, ERASER.unlearn(trained, withdrawal, LocalEngine(after), seed=9), after
+    devices = MemoryDevices(Sharing.by_ratio(TRAIN, 1))
+    trained = ERASER.server.train(devices.sharing.shared, engine_of(ERASER, devices), seed=0)
+    after, withdrawal = withdraw(devices, "unshare", trained.shared.of_users(users))
+    return trained, ERASER.server.unlearn(trained, withdrawal, engine_of(ERASER, after), seed=9), after
 
 
 def test_receraser_trains_only_the_touched_shards_again():
     trained, new, _ = erased_from((0, 1))
-    partition = trained.memory.tensors["partition"]
+    partition = trained.memory.tables["partition"]
     touched = set(partition[:2].tolist())
-    assert torch.equal(new.memory.tensors["partition"], partition)
-    before, after = trained.memory.tensors["shards"], new.memory.tensors["shards"]
+    assert np.array_equal(new.memory.tables["partition"], partition)
+    before, after = trained.memory.tables["shards"], new.memory.tables["shards"]
     assert 0 < len(touched) < 4
-    assert {k for k in range(4) if not torch.equal(before[k], after[k])} == touched
+    assert {k for k in range(4) if not np.array_equal(before[k], after[k])} == touched
     assert [record["shard"] for record in new.log[len(trained.log) :]] == sorted(touched)
 
 
 def test_receraser_gives_what_training_without_the_withdrawn_gives_with_the_same_partition():
-    trained, new, after = erased_from((0, 1))
-    partition = trained.memory.tensors["partition"].numpy()
-    fresh = ERASER.train_parts(new.shared, partition, LocalEngine(after), seed=0)
+    trained, new, _ = erased_from((0, 1))
+    partition, config = trained.memory.tables["partition"], trained.config
+    start = replace(begun("receraser", config, 0, None), tables=nothing_learnt(config, new.shared, partition))
+    fresh = fitted(new.shared, config, start, np.arange(4), keep_nothing, no_progress)
     assert_same_tables(new.model, fresh.model, rtol=0, atol=0)
-    assert_same_tables(_memory(new), _memory(fresh), rtol=0, atol=0)
+    assert_same_tables(new.memory.tables, fresh.memory.tables, rtol=0, atol=0)
+
+
+def test_receraser_leaves_what_it_was_given_as_it_was_and_goes_by_its_settings():
+    trained, new, after = erased_from((0, 1))
+    memory, forget = copied(trained.memory.tables), trained.shared.of_users([0, 1])
+    other = RECERASER(RecEraserConfig(dimension=2, shards=2))
+    withdrawal = Withdrawal("unshare", forget, np.array([0, 1]))
+    again = other.server.unlearn(trained, withdrawal, engine_of(other, after), seed=1)
+    assert_same_tables(again.model, new.model, rtol=0, atol=0)
+    assert_same_tables(trained.memory.tables, memory, rtol=0, atol=0)
+    assert (again.config, again.run) == (trained.config, trained.run)
 
 
 def test_receraser_finds_the_held_out_items_before_and_after():
     trained, new, after = erased_from((0, 1))
     for model in (trained, new):
-        found = evaluate(ERASER.recommender(model, after), TRAIN, TEST)
+        found = evaluate(reader_of(ERASER, model, after), TRAIN, TEST)
         assert found.mean(np.arange(2, TRAIN.n_users))["recall@20"] > 0.9
 
 
 def test_receraser_bears_that_everything_is_withdrawn_and_refuses_to_train_on_nothing():
     _, new, after = erased_from(tuple(range(TRAIN.n_users)))
     assert len(new.shared) == 0
-    assert ERASER.recommender(new, after).scores(np.arange(3), after.interactions).abs().max() == 0
+    assert not reader_of(ERASER, new, after).scores(np.arange(3), after.interactions).any()
     with pytest.raises(DataError, match="nothing is shared"):
-        ERASER.train(new.shared, LocalEngine(after), seed=0)
+        ERASER.server.train(new.shared, engine_of(ERASER, after), seed=0)
 
 
 def test_the_partition_puts_similar_users_together_and_no_shard_above_its_share():
@@ -432,3 +382,52 @@ def test_shards_fill_up_as_in_the_walk_through_all_pairs(seed):
     distances = draw.random((int(draw.integers(1, 60)), int(draw.integers(1, 7))))
     capacity = -(-len(distances) // distances.shape[1]) + int(draw.integers(0, 3))
     assert fill_shards(distances, capacity).tolist() == walk_all_pairs(distances, capacity).tolist()
+
+
+# --- trainings that were cut off --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("system", "steps"),
+    [(LIGHTGCN(LightGCNConfig(dimension=8, steps=5, layers=2)), 5), (ERASER, 4)],
+    ids=["lightgcn", "receraser"],
+)
+def test_a_training_taken_up_after_any_step_is_the_undisturbed_one_bit_for_bit(system, steps):
+    kept, server = [], system.server
+    whole = server.train(TRAIN, NoDevices(), seed=3, keep=lambda make: kept.append(deepcopy(make())))
+    assert [(one.stage, one.done, len(one.log)) for one in kept] == [("training", n, n) for n in range(1, steps + 1)]
+    for checkpoint in kept:
+        before = copied(checkpoint.tables)
+        resumed = server.train(TRAIN, NoDevices(), seed=3, resume_from=checkpoint)
+        assert_same_tables(resumed.model, whole.model, rtol=0, atol=0)
+        assert_same_tables(resumed.memory.tables, whole.memory.tables, rtol=0, atol=0)
+        assert_same_tables(checkpoint.tables, before, rtol=0, atol=0)
+        assert (resumed.run, len(resumed.log)) == (whole.run, len(whole.log))
+    with pytest.raises(ConfigError, match="the interrupted training was another one"):
+        server.train(TRAIN, NoDevices(), seed=4, resume_from=kept[0])
+
+
+@pytest.mark.parametrize("method", ["retrain", "finetune"])
+def test_a_method_resumes_the_training_of_the_system_that_it_wraps(method):
+    kept, server = [], make_method(method, SYSTEMS["lightgcn"]).server
+    whole = server.train(TRAIN, NoDevices(), seed=3, keep=lambda make: kept.append(deepcopy(make())))
+    resumed = server.train(TRAIN, NoDevices(), seed=3, resume_from=kept[7])
+    assert_same_tables(resumed.model, whole.model, rtol=0, atol=0)
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("system", [SYSTEMS["lightgcn"], ERASER], ids=["lightgcn", "receraser"])
+def test_a_device_of_a_central_system_does_nothing_and_reads_what_is_published_as_the_server_does(system):
+    small = with_settings_of(system, steps=2)
+    trained = small.server.train(TRAIN, NoDevices(), seed=0)
+    reader = small.device.reader(trained.published, NOTHING_KEPT)
+    mine, servers = (one.scores(np.arange(5), TRAIN) for one in (reader, small.server.recommender(trained)))
+    np.testing.assert_array_equal(mine, servers)
+    np.testing.assert_array_equal(mine, trained.model["users"][:5] @ trained.model["items"].T)
+    assert (small.device.tasks, small.device.views(trained.published, NOTHING_KEPT)) == ({}, {})
+
+
+def with_settings_of(system: System, **settings: int) -> System:
+    return system.type(system.config.model_copy(update=settings))

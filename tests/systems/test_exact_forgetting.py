@@ -28,7 +28,7 @@ from tests.systems.exact_forms import (
     train,
     unlearn,
 )
-from tests.systems.folders import pairs_on_disk
+from tests.stores.folders import pairs_on_disk
 
 
 def some_of(data: Interactions, draw: np.random.Generator) -> Interactions:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from retract.audit.cell import Cell
+from retract.auditing.cell import Cell
 from retract.data import Dataset, Interactions, Sharing
 from retract.errors import ConfigError, DataError
 from retract.evaluation.ranking import evaluate

@@ -5,13 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from retract.data import Interactions, Sharing
 from retract.errors import DataError
-from retract.federation import Broadcast, Clients, Cohort, LocalEngine
-from retract.models.autoencoder import DECODER, ENCODER, decode, initial
-from retract.systems.personalfr import PersonalFRConfig
-from retract.systems.personalfr.client import LocalTraining, messages
+from retract.federation import NOTHING_KEPT, Broadcast, Cohort, Kept, LocalEngine, TaskSpec, payload_bytes
+from retract.models.learn.autoencoder import decode, initial
+from retract.models.widths import DECODER, ENCODER
+from retract.stores.devices import MemoryDevices
+from retract.systems.base import task_spec
+from retract.systems.personalfr import PERSONALFR, PersonalFRConfig
+from retract.systems.personalfr.asking import census
+from retract.systems.personalfr.config import (
+    LOCAL_TRAINING,
+    NAME,
+    bytes_fetched,
+    bytes_sent,
+    census_update,
+    layers_of,
+    training_update,
+)
+from retract.systems.personalfr.encoding import tensors
+from retract.systems.personalfr.local_training import LocalTraining
 from retract.systems.personalfr.reading import PersonalFRRecommender, RatingRecommender
 from tests.samples import numbered_catalog
 from tests.systems.personalfr_oracle import DenseAutoEncoder, train_one_client
@@ -43,32 +59,58 @@ def start(config: PersonalFRConfig, layers=(*ENCODER, *DECODER)) -> dict[str, to
 
 
 def broadcast_of(config: PersonalFRConfig, round: int = 2, mean: float = 3.2) -> Broadcast:
-    layers = DECODER if config.mode == "personal" else (*ENCODER, *DECODER)
-    about = {"mean": torch.tensor(mean if config.feedback == "explicit" else 0.0), "rate": torch.tensor(0.7)}
-    return Broadcast(round, {**start(config, layers), **about})
+    tables = {name: table.numpy() for name, table in start(config, layers_of(config)).items()}
+    about = {"mean": np.float32(mean if config.feedback == "explicit" else 0.0), "rate": np.float32(0.7)}
+    return Broadcast(round, {**tables, **about})
 
 
-def encoder_of(user: int, state: dict, config: PersonalFRConfig, x: torch.Tensor) -> dict[str, torch.Tensor]:
+def model_of(config: PersonalFRConfig) -> dict:
+    """What the server of this broadcast would publish."""
+    scale = {"lowest": np.float32(1.0), "highest": np.float32(5.0), "support": np.full(N_ITEMS, 9)}
+    return {**broadcast_of(config).tables, **scale}
+
+
+def spec_of(config: PersonalFRConfig, task: str = LOCAL_TRAINING) -> TaskSpec:
+    return task_spec(config, NAME, task, "run", training_update(config, N_ITEMS))
+
+
+def engine_on(data: Interactions, **options) -> LocalEngine:
+    devices = MemoryDevices(Sharing.by_ratio(data, 0.5))
+    return LocalEngine(devices, PERSONALFR().device.tasks, **options)
+
+
+def common_of(broadcast: Broadcast) -> dict[str, torch.Tensor]:
+    """The parameters in a broadcast."""
+    return {name: table for name, table in tensors(broadcast.tables).items() if "." in name}
+
+
+def assert_close(one, other, rtol=1e-5, atol=1e-5, name="") -> None:
+    np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=rtol, atol=atol, err_msg=name)
+
+
+def encoder_of(user: int, kept: Kept, config: PersonalFRConfig, x: torch.Tensor) -> dict[str, torch.Tensor]:
     """The dense private encoder of one user: its first layer moved along the user's own input."""
+    (place,) = kept.places_of(np.array([user]))
+    own = {name: torch.from_numpy(rows[place]) for name, rows in kept.state.items()}
     dense = dict(initial(ENCODER, N_ITEMS, config.widths, SEED))
-    moved = state["input.moved"][user]
+    moved = own["input.moved"]
     dense["input.weight"] = dense["input.weight"] - torch.outer(x, moved)
     dense["input.bias"] = dense["input.bias"] - moved
-    return {name: state[name][user] if name in state else table for name, table in dense.items()}
+    return {name: own.get(name, table) for name, table in dense.items()}
 
 
 def dense_row(data: Interactions, user: int, broadcast: Broadcast) -> torch.Tensor:
     own, row = slice(data.indptr[user], data.indptr[user + 1]), torch.zeros(N_ITEMS)
-    values = 1.0 if data.ratings is None else torch.from_numpy(data.ratings[own]) - broadcast.tensors["mean"]
+    values = 1.0 if data.ratings is None else torch.from_numpy(data.ratings[own]) - float(broadcast.tables["mean"])
     row[torch.from_numpy(data.items[own])] = values
     return row
 
 
 def run(config: PersonalFRConfig, data: Interactions, rounds: int = 2, **options: object):
-    """Some rounds over the same tables; the engine's clients and the last update."""
-    engine, task = LocalEngine(Clients(Sharing.by_ratio(data, 0.5)), **options), LocalTraining(config)
-    updates = [engine.run(task, broadcast_of(config, round), engine.users, seed=SEED) for round in range(2, 2 + rounds)]
-    return engine, updates[-1]
+    """Some rounds over the same tables; the engine and the last round's result."""
+    engine, spec = engine_on(data, **options), spec_of(config)
+    results = [engine.run(spec, broadcast_of(config, round), engine.users, seed=SEED) for round in range(2, 2 + rounds)]
+    return engine, results[-1]
 
 
 def one_by_one(config: PersonalFRConfig, data: Interactions, rounds: int = 2):
@@ -76,7 +118,7 @@ def one_by_one(config: PersonalFRConfig, data: Interactions, rounds: int = 2):
     encoders = {u: dict(initial(ENCODER, N_ITEMS, config.widths, SEED)) for u in range(N_USERS)}
     for round in range(2, 2 + rounds):
         broadcast = broadcast_of(config, round)
-        common = {k: v for k, v in broadcast.tensors.items() if "." in k}
+        common = common_of(broadcast)
         sums = {name: torch.zeros_like(table) for name, table in common.items()}
         for user in range(N_USERS):
             row = dense_row(data, user, broadcast)

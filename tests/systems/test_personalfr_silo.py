@@ -12,7 +12,7 @@ from retract.data import Sharing
 from retract.errors import ConfigError
 from retract.evaluation.rating import rating_errors
 from retract.federation import Clients, LocalEngine, sample_clients
-from retract.models.autoencoder import ENCODER, initial
+from retract.models.learn.autoencoder import ENCODER, initial
 from retract.systems import folder as folders
 from retract.systems.base import withdraw
 from retract.systems.personalfr import PersonalFR

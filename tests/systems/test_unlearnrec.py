@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from scipy.spatial.distance import cdist
 
 from retract.data import Interactions
 from retract.errors import ConfigError, DataError
-from retract.systems.base import Memory, Trained
-from retract.systems.folder import load
-from retract.systems.lifecycle import apply_requests, recommend_folder, train_folder
+from retract.federation import NOTHING_KEPT, NoDevices
+from retract.models.recommender import fallback_of
+from retract.stores.folder import TrainedFolder
+from retract.stores.forgetting import unlearn_folder
+from retract.stores.reading import recommend_folder
+from retract.stores.requests import Wish, add_request
+from retract.stores.training import TrainOptions, train_folder
+from retract.systems.base import Checkpoint, Memory, Trained, with_settings
 from retract.systems.registry import make_system
-from retract.systems.requests import add_request
-from retract.systems.unlearnrec import UnlearnRec
-from retract.systems.unlearnrec import system as module
-from tests.systems.folders import items, tiny_dataset
+from retract.systems.unlearnrec import UNLEARNREC, forgetting
+from retract.systems.unlearnrec.server import UnlearnRecServer
+from tests.stores.folders import items, load, tiny_dataset
 from tests.systems.unlearnrec_world import (
     BACKBONES,
     DATA,
@@ -42,9 +47,8 @@ REMOVALS = {
 }
 
 
-def scores_of(system: UnlearnRec, trained: Trained) -> np.ndarray:
-    model = system.recommender(trained, ENGINE.clients)
-    return model.scores(np.arange(DATA.n_users), trained.shared).numpy()
+def scores_of(system: UnlearnRecServer, trained: Trained) -> np.ndarray:
+    return system.recommender(trained).scores(np.arange(DATA.n_users), trained.shared)
 
 
 # --- a request --------------------------------------------------------------------------------------------------------
@@ -56,7 +60,7 @@ def test_what_loses_its_last_edge_is_zero_and_its_users_get_what_is_popular(form
     system, trained = ready_with(encoder=form)
     after = without(system, trained, REMOVALS[what])
     left = np.concatenate([after.shared.user_degrees(), after.shared.item_degrees()])
-    zero = (system.nodes(after) == 0).all(dim=1).numpy()
+    zero = (system.nodes(after) == 0).all(axis=1)
     np.testing.assert_array_equal(zero, left == 0)
     lonely = np.flatnonzero(after.shared.user_degrees() == 0)
     assert len(lonely) == {"some edges": 0, "an item": 0, "a user": 1, "everything": 120}[what]
@@ -64,8 +68,8 @@ def test_what_loses_its_last_edge_is_zero_and_its_users_get_what_is_popular(form
     scores = scores_of(system, after)
     np.testing.assert_allclose(scores[lonely], np.broadcast_to(popular, (len(lonely), DATA.n_items)), rtol=1e-6)
     assert np.isfinite(scores).all()
-    for view in system.views(after, None).values():
-        assert torch.isfinite(view.scores(np.arange(DATA.n_users), DATA)).all()
+    for view in system.views(after).values():
+        assert np.isfinite(view.scores(np.arange(DATA.n_users), DATA)).all()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -73,14 +77,14 @@ def test_what_loses_its_last_edge_is_zero_and_its_users_get_what_is_popular(form
 def test_a_request_changes_a_copy_and_leaves_what_it_was_given_as_it_was(form, backbone):
     system, trained = ready_with(encoder=form, backbone=backbone)
     model, memory = (
-        {name: table.clone() for name, table in kept.items()} for kept in (trained.model, trained.memory.tensors)
+        {name: table.copy() for name, table in kept.items()} for kept in (trained.model, trained.memory.tables)
     )
     after = without(system, trained, some_edges())
     assert same(dict(trained.model), model)
-    assert same(dict(trained.memory.tensors), memory)
+    assert same(dict(trained.memory.tables), memory)
     assert trained.shared == DATA
     assert after.shared == DATA - some_edges()
-    assert not torch.allclose(system.nodes(after), system.nodes(trained))
+    assert not np.allclose(system.nodes(after), system.nodes(trained))
     assert (after.system, after.config, after.seed) == (trained.system, trained.config, trained.seed)
     again = without(system, trained, some_edges())
     assert same(dict(after.model), dict(again.model))
@@ -106,9 +110,9 @@ def test_requests_add_up_and_each_begins_where_the_last_one_ended(form):
     once = without(system, trained, first)
     twice = without(system, once, second)
     assert twice.shared == DATA - first - second
-    at_once = replace(trained, memory=Memory({**once.memory.tensors, "nodes": system.nodes(once)}), shared=once.shared)
+    at_once = replace(trained, memory=Memory({**once.memory.tables, "nodes": system.nodes(once)}), shared=once.shared)
     assert same(dict(without(system, at_once, second).model), dict(twice.model))
-    assert not torch.allclose(system.nodes(twice), system.nodes(without(system, replace(trained), second)))
+    assert not np.allclose(system.nodes(twice), system.nodes(without(system, replace(trained), second)))
     assert same(encoder_of(twice), encoder_of(trained))
 
 
@@ -117,20 +121,20 @@ def test_nothing_that_is_kept_shows_what_the_touched_nodes_were(form):
     system, trained = ready_with(encoder=form)
     forget = some_edges()
     touched = np.union1d(forget.users, forget.items + DATA.n_users)
-    before = [system.nodes(trained), torch.cat([trained.model["users"], trained.model["items"]])]
+    before = [system.nodes(trained), np.concatenate([trained.model["users"], trained.model["items"]])]
     after = without(system, trained, forget)
-    kept = [table for held in (after.model, after.memory.tensors) for table in held.values()]
+    kept = [table for held in (after.model, after.memory.tables) for table in held.values()]
     for table in (table for table in kept if table.ndim == 2 and table.shape[1] == before[0].shape[1]):
-        for old in (rows[torch.from_numpy(touched)] for rows in before):
-            assert torch.cdist(old, table, compute_mode="donot_use_mm_for_euclid_dist").min() > 1e-6
-    assert not any(torch.equal(after.memory.tensors["made_for"], table) for table in trained.memory.tensors.values())
+        for old in (rows[touched] for rows in before):
+            assert cdist(old, table).min() > 1e-6
+    assert not any(np.array_equal(after.memory.tables["made_for"], table) for table in trained.memory.tables.values())
 
 
 def test_the_items_of_someone_who_withdraws_everything_move_too():
     for backbone in BACKBONES:
         system, trained = ready_with(backbone=backbone)
         forget = DATA.of_users([4, 5])
-        moved = (system.nodes(without(system, trained, forget)) - system.nodes(trained)).abs().sum(dim=1).numpy() > 0
+        moved = np.abs(system.nodes(without(system, trained, forget)) - system.nodes(trained)).sum(axis=1) > 0
         assert set(np.flatnonzero(moved)) == {4, 5} | set(forget.items + DATA.n_users)
 
 
@@ -138,14 +142,14 @@ def test_an_empty_request_changes_nothing():
     system, trained = ready_with()
     after = without(system, trained, Interactions.empty(DATA.catalog))
     assert same(dict(after.model), dict(trained.model))
-    assert same(dict(after.memory.tensors), dict(trained.memory.tensors))
+    assert same(dict(after.memory.tables), dict(trained.memory.tables))
     assert after.shared == DATA
 
 
 # --- forgetting -------------------------------------------------------------------------------------------------------
 
 
-def margin(system: UnlearnRec, trained: Trained, forget: Interactions) -> float:
+def margin(system: UnlearnRecServer, trained: Trained, forget: Interactions) -> float:
     """Mean score of the forgotten over that of as popular items that their users never had."""
     draw, scores = np.random.default_rng(0), scores_of(system, trained)
     others = DATA.items[draw.integers(0, len(DATA), (20, len(forget)))]
@@ -181,38 +185,39 @@ def test_the_papers_encoder_pushes_the_forgotten_down():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_fine_tuning_moves_the_feed_forward_layers_alone_and_for_this_request_alone(form, monkeypatch):
-    trained = ready_with(encoder=form)[1]
-    tuning = system_with(encoder=form, finetune_steps=4)
+    system, trained = ready_with(encoder=form)
     seen = []
 
     def fit(config, encoder, *rest):
-        before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+        before = {name: tensor.numpy().copy() for name, tensor in encoder.state_dict().items()}
         log = fit_encoder(config, encoder, *rest)
-        seen.extend(name for name, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[name]))
+        seen.extend(
+            name for name, tensor in encoder.state_dict().items() if not np.array_equal(tensor.numpy(), before[name])
+        )
         return log
 
-    fit_encoder = module.fit_encoder
-    monkeypatch.setattr(module, "fit_encoder", fit)
-    forward = without(system_with(encoder=form), trained, some_edges())
+    fit_encoder = forgetting.fit_encoder
+    monkeypatch.setattr(forgetting, "fit_encoder", fit)
+    forward = without(system, trained, some_edges())
     assert not seen
-    tuned = without(tuning, trained, some_edges())
+    tuned = without(system, with_settings(trained, finetune_steps=4), some_edges())
     assert seen
     assert all(name.startswith("feed_forward.") for name in seen)
     assert tuned.log[-1]["finetune_steps"] == 4
-    assert not torch.allclose(tuning.nodes(tuned), tuning.nodes(forward), rtol=1e-3)
+    assert not np.allclose(system.nodes(tuned), system.nodes(forward), rtol=1e-3)
     assert same(encoder_of(tuned), encoder_of(trained))
 
 
 def test_no_step_of_fine_tuning_begins_after_its_time():
-    trained = ready_with()[1]
-    hasty = system_with(finetune_steps=50, finetune_seconds=1e-9)
-    tuned = without(hasty, trained, some_edges())
+    system, trained = ready_with()
+    tuned = without(system, with_settings(trained, finetune_steps=50, finetune_seconds=1e-9), some_edges())
     assert tuned.log[-1]["finetune_steps"] == 0
-    assert torch.equal(hasty.nodes(tuned), hasty.nodes(without(system_with(), trained, some_edges())))
+    assert np.array_equal(system.nodes(tuned), system.nodes(without(system, trained, some_edges())))
 
 
 def test_there_is_nothing_to_fine_tune_where_nothing_is_left():
-    tuned = without(system_with(finetune_steps=2), ready_with()[1], DATA)
+    system, trained = ready_with()
+    tuned = without(system, with_settings(trained, finetune_steps=2), DATA)
     assert tuned.log[-1]["finetune_steps"] == 0
 
 
@@ -249,7 +254,7 @@ def test_nothing_shared_cannot_be_trained_on():
 )
 def test_an_encoder_of_another_model_is_refused(other):
     system, trained = ready_with()
-    foreign = ready_with(**other)[1].memory.tensors
+    foreign = ready_with(**other)[1].memory.tables
     mixed = replace(trained, memory=Memory({**foreign, "nodes": system.nodes(trained)}))
     with pytest.raises(ConfigError, match=r"^the influence encoder was pre-trained for another model: train this"):
         without(system, mixed, some_edges())
@@ -257,19 +262,77 @@ def test_an_encoder_of_another_model_is_refused(other):
 
 def test_an_encoder_does_not_serve_other_nodes_of_the_same_shape():
     system, trained = ready_with()
-    nodes = system.nodes(trained).clone()
+    nodes = system.nodes(trained).copy()
     nodes[0, 0] += 1e-6
     with pytest.raises(ConfigError, match="was pre-trained for another model"):
-        without(system, replace(trained, memory=Memory({**trained.memory.tensors, "nodes": nodes})), some_edges())
+        without(system, replace(trained, memory=Memory({**trained.memory.tables, "nodes": nodes})), some_edges())
 
 
 def test_a_model_that_is_trained_further_is_another_and_loses_its_encoder():
     system, trained = ready_with()
-    further = system.resume(trained, DATA, ENGINE, rounds=2, seed=0)
+    further = system.continue_training(trained, DATA, ENGINE, rounds=2, seed=0)
     assert [record["round"] for record in further.log[-2:]] == [20, 21]
-    assert not torch.equal(system.nodes(further), system.nodes(trained))
+    assert not np.array_equal(system.nodes(further), system.nodes(trained))
     with pytest.raises(ConfigError, match="no influence encoder"):
         without(system, further, some_edges())
+
+
+def test_a_request_goes_by_the_settings_of_the_model_and_a_model_of_another_system_is_refused():
+    (system, trained), other = ready_with(), system_with(layers=3, encoder="paper", dimension=4)
+    one, two = (without(half, trained, some_edges()) for half in (system, other))
+    assert same(dict(one.model), dict(two.model))
+    assert two.config == trained.config
+    with pytest.raises(ConfigError, match=r"^this model is of exact, and unlearnrec cannot forget for it: take exact$"):
+        without(system, replace(trained, system="exact"), some_edges())
+
+
+# --- what is published ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_published_is_all_that_a_device_reads_and_it_reads_as_the_server_does():
+    (system, trained), device = ready_with(), UNLEARNREC().device
+    assert device.tasks == {}
+    for model in (trained, without(system, trained, DATA.of_users([4]))):
+        assert set(model.published.tables) == {"users", "items", "popularity"}
+        reader = device.reader(model.published, NOTHING_KEPT)
+        np.testing.assert_array_equal(reader.scores(np.arange(DATA.n_users), DATA), scores_of(system, model))
+        assert device.views(model.published, NOTHING_KEPT) == {}
+        np.testing.assert_array_equal(model.model["popularity"], model.shared.item_degrees())
+        known = model.shared.user_degrees() > 0
+        assert [fallback_of(reader, user) is None for user in range(DATA.n_users)] == known.tolist()
+
+
+# --- a training that was cut off --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("batch", [0, 300])
+def test_a_training_taken_up_after_any_epoch_is_the_undisturbed_one_bit_for_bit(backbone, batch):
+    system, kept = system_with(backbone=backbone, batch=batch, epochs=5), []
+    whole = system.train(DATA, NoDevices(), seed=3, keep=lambda make: kept.append(deepcopy(make())))
+    assert [(one.stage, one.done, len(one.log)) for one in kept] == [("training", n, n) for n in range(1, 6)]
+    for checkpoint in kept:
+        before = {name: table.copy() for name, table in checkpoint.tables.items()}
+        resumed = system.train(DATA, NoDevices(), seed=3, resume_from=checkpoint)
+        assert same(dict(resumed.model), dict(whole.model))
+        assert same(dict(resumed.memory.tables), dict(whole.memory.tables))
+        assert resumed.run == whole.run
+        assert [line["loss"] for line in resumed.log] == [line["loss"] for line in whole.log]
+        assert same(dict(checkpoint.tables), before)
+
+
+def test_only_the_interrupted_training_itself_is_taken_up():
+    kept: list[Checkpoint] = []
+    system_with(epochs=2).train(DATA, ENGINE, seed=0, keep=lambda make: kept.append(make()))
+    with pytest.raises(ConfigError, match=r"another one \(epochs was 2 and is 3, seed was 0 and is 1\): resume"):
+        system_with(epochs=3).train(DATA, ENGINE, seed=1, resume_from=kept[0])
+
+
+def test_every_training_begins_from_nothing_and_has_a_run_of_its_own():
+    system = system_with(epochs=2)
+    one, again = (system.train(DATA, ENGINE, seed=0) for _ in range(2))
+    assert same(dict(one.model), dict(again.model))
+    assert one.run != again.run
 
 
 # --- in a folder ------------------------------------------------------------------------------------------------------
@@ -280,17 +343,16 @@ def test_a_model_that_is_trained_further_is_another_and_loses_its_encoder():
 def test_a_folder_is_trained_once_and_answers_one_request_after_the_other(form, backbone, tmp_path: Path):
     settings = {**SMALL, "epochs": 3, "encoder": form, "backbone": backbone, "withheld": 0.2}
     run = tmp_path / "run"
-    report = train_folder(make_system("unlearnrec", settings), tiny_dataset(), run, share=1.0)
+    report = train_folder(make_system("unlearnrec", settings), tiny_dataset(), run, TrainOptions(share=1.0))
     assert report.prepare_seconds > 0
-    system, before = make_system("unlearnrec", settings), load(run).trained
-    assert isinstance(system, UnlearnRec)
+    before, folder = load(run).trained, TrainedFolder(run)
     assert report.memory_bytes == before.memory.nbytes
     for user in ("u1", "u2"):
-        add_request(run, "unshare", user)
-        assert apply_requests(run).forgotten > 0
+        add_request(folder, Wish("unshare", user))
+        assert unlearn_folder(folder).forgotten > 0
         held = load(run)
         assert items(held, "shared", user) == set()
-        assert system.nodes(held.trained)[held.catalog.user(user)].abs().max() == 0
+        assert not held.trained.memory.tables["nodes"][held.catalog.user(user)].any()
     assert same(encoder_of(held.trained), encoder_of(before))
     assert [record["isolated_users"] for record in held.trained.log if record["stage"] == "unlearn"] == [1, 1]
     scores = [line.score for line in recommend_folder(run, "u1", 5).items]

@@ -110,7 +110,7 @@ def progress_bars() -> Iterator[Report]:
 
 
 @contextmanager
-def telling_what_is_left(path: Path, marker: str, kept: str | None = None) -> Iterator[None]:
+def telling_what_is_left(path: Path, marker: str, kept: Callable[[], str | None] = lambda: None) -> Iterator[None]:
     """Turn Ctrl-C into a line that says which state is left.
 
     Parameters
@@ -120,17 +120,17 @@ def telling_what_is_left(path: Path, marker: str, kept: str | None = None) -> It
     marker
         A file in it that changes whenever its state does.
     kept
-        What to say instead where work is saved as it goes.
+        What to say instead where work is saved as it goes; None where nothing was saved yet.
     """
     before = _content(path / marker)
     try:
         yield
     except KeyboardInterrupt:
-        after = _content(path / marker)
-        if kept is not None:
-            raise InterruptedRunError(f"{path}: {kept}") from None
+        after, saved = _content(path / marker), kept()
         if after != before:
             left = f"{path} was already saved and holds the new state"
+        elif saved is not None:
+            left = f"{path}: {saved}"
         else:
             left = f"{path} is as it was" if path.exists() else f"{path} was not made"
             left += "; nothing was written: run it again"

@@ -8,14 +8,18 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 
 import click
 
-from retract.cli import audit as _audit  # noqa: F401 - its commands
-from retract.cli import exact as _exact  # noqa: F401 - its commands
 from retract.cli.app import app
 from retract.cli.output import InterruptedRunError
 from retract.errors import RetractError
+
+COMMANDS = ("training", "serving", "forgetting", "audit", "compare")
+"""The modules whose commands these are, in the order of `--help`."""
+for _module in COMMANDS:
+    import_module(f"retract.cli.{_module}")
 
 GOOD, OUR_FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 

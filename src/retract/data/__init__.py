@@ -2,7 +2,7 @@
 
 from retract.data.catalog import Catalog
 from retract.data.columns import Columns
-from retract.data.datasets import Dataset, from_csr, from_frame, load
+from retract.data.datasets import Dataset, from_csr, from_frame, load, to_dataset
 from retract.data.interactions import Interactions
 from retract.data.sharing import Sharing
 from retract.data.splits import split_per_user
@@ -17,4 +17,5 @@ __all__ = [
     "from_frame",
     "load",
     "split_per_user",
+    "to_dataset",
 ]

@@ -75,11 +75,11 @@ class Catalog:
 
     @cached_property
     def _user_codes(self) -> dict[str, int]:
-        return {str(name): code for code, name in enumerate(self.user_ids) if name}
+        return {name: code for code, name in enumerate(self.user_ids.tolist()) if name}
 
     @cached_property
     def _item_codes(self) -> dict[str, int]:
-        return {str(name): code for code, name in enumerate(self.item_ids)}
+        return {name: code for code, name in enumerate(self.item_ids.tolist())}
 
     def user(self, name: object) -> int:
         """The code of one user id.

@@ -15,6 +15,7 @@ _USUAL_NAMES = {
     "rating": "rating ratings score stars overall bookrating",
     "timestamp": "timestamp time ts unixtime unixreviewtime",
     "fold": "fold split",
+    "shared": "shared isshared share",
     "title": "title itemtitle movietitle booktitle producttitle itemname",
 }
 _REQUIRED = ("user", "item")
@@ -26,7 +27,7 @@ class Columns:
 
     Parameters
     ----------
-    user, item, rating, timestamp, fold
+    user, item, rating, timestamp, fold, shared
         The name in the header, exactly or up to case.
     """
 
@@ -35,6 +36,7 @@ class Columns:
     rating: str | None = None
     timestamp: str | None = None
     fold: str | None = None
+    shared: str | None = None
 
 
 USUAL = Columns()

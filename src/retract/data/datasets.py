@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from retract.data.catalog import Catalog
 from retract.data.columns import USUAL, Columns
-from retract.data.demo import MOVIELENS_SMALL, movielens_small
 from retract.data.interactions import Interactions
-from retract.data.readers import read_file, read_frame
+from retract.data.readers import is_frame, is_known_kind, read_file, read_frame
 from retract.data.splits import split_per_user
 from retract.data.tables import Table, encode
 from retract.errors import DataError
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+GROUP = "retract.datasets"
+DATASETS = {"movielens-small": "retract.data.demo:movielens_small"}
+"""Our own, by name; others are plugged in as entry points of the group."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,15 @@ class Dataset:
         Which ones the source itself holds out, shape [len(interactions)]; None where it says nothing.
     notes
         Sentences for people: what was dropped, what to expect.
+    is_shared
+        Which ones the source itself says are shared, shape [len(interactions)]; None where it says nothing.
     """
 
     name: str
     interactions: Interactions
     is_test: NDArray[np.bool_] | None
     notes: tuple[str, ...]
+    is_shared: NDArray[np.bool_] | None = None
 
     def split(self, seed: int = 0, test: float = 0.2) -> tuple[Interactions, Interactions]:
         """The part to train on and the part to test on.
@@ -67,7 +76,9 @@ def load(source: str | Path, *, columns: Columns = USUAL) -> Dataset:
     Parameters
     ----------
     source
-        A path to a CSV, TSV, Parquet, RecBole `.inter`, MovieLens `ratings.dat` or `u.data` file; or `movielens-small`.
+        A path to a CSV, TSV, Parquet, RecBole `.inter`, MovieLens `ratings.dat` or `u.data` file; or the name of a data
+        set: `movielens-small`, or one that a package plugs in. A name goes before a path unless the path is that of an
+        existing file of one of these kinds; a `Path` is never a name.
     columns
         The columns' names where they are not the usual ones.
 
@@ -75,13 +86,61 @@ def load(source: str | Path, *, columns: Columns = USUAL) -> Dataset:
     ------
     DataError
         If the file is missing, unreadable, or holds a value that is not what it must be; the message says where.
+    ConfigError
+        If the data set is plugged in and cannot be loaded.
+    MissingExtraError
+        If it is a file and polars is not installed.
     """
-    if source == MOVIELENS_SMALL:
-        if columns != USUAL:
-            raise DataError(f"the columns of {MOVIELENS_SMALL} are known: leave --user-col and its like out")
-        return movielens_small(lambda table: _dataset(MOVIELENS_SMALL, table))
     path = Path(source)
-    return _dataset(path.stem, read_file(path, columns))
+    if isinstance(source, str) and _is_name(source, path):
+        if columns != USUAL:
+            raise DataError(f"the columns of {source} are known: leave --user-col and its like out")
+        return _named(source)
+    try:
+        return dataset_of(path.stem, read_file(path, columns))
+    except FileNotFoundError:
+        known = ", ".join(_names())
+        raise DataError(f"no such file: {path}; check the path, or name a known data set: {known}") from None
+
+
+def to_dataset(data: Any, *, columns: Columns = USUAL) -> Dataset:
+    """The data set that somebody hands in, in whatever form.
+
+    Parameters
+    ----------
+    data
+        A data set; interactions; a path or a name, as for `load`; a data frame of pandas or polars, also a lazy one; or
+        a SciPy CSR matrix or array.
+    columns
+        The columns' names where they are not the usual ones; for files and frames.
+
+    Raises
+    ------
+    DataError
+        If it is none of these, is empty, or holds a value that is not what it must be.
+    ConfigError
+        If the data set is plugged in and cannot be loaded.
+    MissingExtraError
+        If it is a file or a data frame and polars is not installed.
+    """
+    if isinstance(data, str | Path):
+        return load(data, columns=columns)
+    if is_frame(data):
+        return from_frame(data, columns=columns)
+    if columns != USUAL:
+        raise DataError(f"{type(data).__name__} has no columns to choose: leave columns out")
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, Interactions):
+        if not len(data):
+            raise DataError("there are no interactions: there is nothing to learn from")
+        return Dataset("interactions", data, None, _notes(data, None))
+    if hasattr(data, "tocsr"):
+        return from_csr(data)
+    raise DataError(
+        f"{type(data).__name__} is no data to learn from: give a data set, interactions, a path or a name, a pandas or "
+        "polars data frame, or a SciPy CSR matrix of users x items"
+    )
 
 
 def from_frame(frame: object, *, columns: Columns = USUAL, name: str = "frame") -> Dataset:
@@ -91,8 +150,10 @@ def from_frame(frame: object, *, columns: Columns = USUAL, name: str = "frame") 
     ------
     DataError
         If it is no data frame, lacks a column, or holds a value that is not what it must be; rows are counted from 1.
+    MissingExtraError
+        If polars is not installed; a pandas frame needs it as well.
     """
-    return _dataset(name, read_frame(frame, columns, name))
+    return dataset_of(name, read_frame(frame, columns, name))
 
 
 def from_csr(
@@ -113,9 +174,9 @@ def from_csr(
     DataError
         If the matrix is not sparse, is empty, holds a value that is not finite, or does not fit its ids.
     """
-    if getattr(matrix, "format", None) != "csr" or len(matrix.shape) != 2:
+    if not _is_csr(matrix):
         raise DataError(f"expected a SciPy CSR matrix of users x items, got {type(matrix).__name__}: convert it first")
-    held = sp.csr_matrix(matrix, copy=True)
+    held = matrix.copy()
     held.sum_duplicates()  # what SciPy means by repeated entries; also sorts them
     held.eliminate_zeros()
     if not held.nnz:
@@ -126,6 +187,48 @@ def from_csr(
     values = _finite(held.data, users, held.indices)
     interactions = Interactions.of(catalog, users, held.indices, None if (values == 1).all() else values)
     return Dataset("matrix", interactions, None, _notes(interactions, None))
+
+
+def dataset_of(name: str, table: Table) -> Dataset:
+    """The data set of a table as it was read.
+
+    Raises
+    ------
+    DataError
+        On the first value that is not what it must be.
+    """
+    interactions, is_test, is_shared = encode(table)
+    return Dataset(name, interactions, is_test, _notes(interactions, is_test), is_shared)
+
+
+def _is_name(source: str, path: Path) -> bool:
+    """Whether it names a data set; what is plugged in is looked up last, for that takes milliseconds."""
+    return source in DATASETS or (not (is_known_kind(path) and os.path.exists(path)) and source in _names())
+
+
+def _names() -> list[str]:
+    """All data sets that are known by name."""
+    from retract.plugins import names  # it finds installed packages, which a file needs not wait for
+
+    return names(GROUP, DATASETS)
+
+
+def _named(name: str) -> Dataset:
+    from retract.plugins import find
+
+    made = find(GROUP, DATASETS, name, "data set")()
+    if not isinstance(made, Dataset):
+        raise DataError(f"data set {name!r} is plugged in and gave a {type(made).__name__}: it must return a Dataset")
+    return made
+
+
+def _is_csr(data: Any) -> TypeGuard[sp.csr_matrix | sp.csr_array]:
+    """Whether it is a SciPy CSR matrix or array; SciPy is only imported for what looks like one."""
+    if getattr(data, "format", None) != "csr" or len(data.shape) != 2:
+        return False
+    import scipy.sparse as sp
+
+    return bool(sp.issparse(data))
 
 
 def _finite(data: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.float32]:
@@ -151,11 +254,6 @@ def _ids(kind: str, given: ArrayLike | None, n: int) -> NDArray[np.str_]:
     if (ids == "").any():
         raise DataError(f"{kind}_ids holds an empty id at position {int(np.flatnonzero(ids == '')[0])}: fill it in")
     return ids
-
-
-def _dataset(name: str, table: Table) -> Dataset:
-    interactions, is_test = encode(table)
-    return Dataset(name, interactions, is_test, _notes(interactions, is_test))
 
 
 def _notes(interactions: Interactions, is_test: NDArray[np.bool_] | None) -> tuple[str, ...]:

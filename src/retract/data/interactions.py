@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from retract.data.catalog import Catalog
 from retract.errors import DataError
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 Column = NDArray[Any]
 FEW_PIECES = 1000
@@ -76,7 +78,7 @@ class Interactions:
             raise DataError(f"rating at row {row} is {rating_values[row]}: ratings must be finite numbers")
         keys = user_codes * catalog.n_items + item_codes
         if len(keys) > 1 and not (keys[1:] > keys[:-1]).all():
-            kept, order = _last_of_each(keys, catalog.n_users * catalog.n_items)
+            kept, order = last_of_each(keys, catalog.n_users * catalog.n_items)
             user_codes, item_codes = kept // catalog.n_items, kept % catalog.n_items
             rating_values = None if rating_values is None else rating_values[order]
             times = None if times is None else times[order]
@@ -127,6 +129,8 @@ class Interactions:
 
     def csr(self, values: ArrayLike | None = None) -> sp.csr_matrix:
         """The user x item matrix, float32; of ones unless `values` (shape [n]) are given."""
+        import scipy.sparse as sp  # as long to import as all else here together, and few need it
+
         data = np.ones(len(self), dtype=np.float32) if values is None else np.asarray(values, dtype=np.float32)
         return sp.csr_matrix((data, self.items, self.indptr), shape=(self.n_users, self.n_items))
 
@@ -146,7 +150,11 @@ class Interactions:
         return indptr, self.items[places]
 
     def user_degrees(self) -> NDArray[np.int64]:
-        """Interactions per user, shape [n_users]."""
+        """Interactions per user, shape [n_users]; counted once, so not to be written into."""
+        return self._user_degrees
+
+    @cached_property
+    def _user_degrees(self) -> NDArray[np.int64]:
         return np.diff(self.indptr)
 
     def item_degrees(self) -> NDArray[np.int64]:
@@ -248,7 +256,7 @@ class Interactions:
             raise DataError("these interactions belong to different catalogs: load them from the same data set")
 
 
-def _last_of_each(keys: NDArray[np.int64], bound: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def last_of_each(keys: NDArray[np.int64], bound: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The distinct keys (all below `bound`), ascending, and where each stands last."""
     n = len(keys)
     if bound * n < 2**63:  # position in the low digits: sorting numbers is thrice as fast as sorting their positions

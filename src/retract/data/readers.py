@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-import polars as pl
-from polars.exceptions import PanicException, PolarsError
+from typing import TYPE_CHECKING, Any
 
 from retract.data.columns import Columns, find_columns
 from retract.data.tables import Table
-from retract.errors import DataError
+from retract.errors import DataError, missing_extra
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _MOVIELENS = ("user", "item", "rating", "timestamp")
 
@@ -62,30 +63,59 @@ _TEXTS = {
 _KNOWN = ".csv, .tsv, .parquet, .inter (RecBole), .dat (MovieLens ratings.dat), .data (MovieLens u.data)"
 
 
+def is_known_kind(path: Path) -> bool:
+    """Whether its extension is that of files that can be read."""
+    return path.suffix.lower() in (".parquet", *_TEXTS)
+
+
+def require_polars(what: str, extra: str = "files") -> None:
+    """Refuse to begin where polars is missing, which reads all files and data frames.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    try:
+        import_module("polars")
+    except ImportError:
+        raise missing_extra(what, extra, "polars") from None
+
+
 def read_file(path: Path, columns: Columns) -> Table:
     """Read a file of a kind that its extension tells.
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     DataError
-        If there is no such file, it is of an unknown kind, empty or damaged, or a column is missing.
+        If it is of an unknown kind, empty or damaged, or a column is missing.
+    MissingExtraError
+        If polars is not installed.
     """
-    if path.is_dir():
-        raise DataError(f"{path} is a folder: give a file in it ({_KNOWN})")
     kind = path.suffix.lower()
     try:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder: give a file in it ({_KNOWN})")
         size = path.stat().st_size
-        if kind != ".parquet" and kind not in _TEXTS:
+        if not is_known_kind(path):
             raise DataError(f"{path}: unknown kind of file {kind or path.name!r}; known: {_KNOWN}")
         if path.is_file() and size == 0:
             raise DataError(f"{path} is empty: write the interactions into it, or give another file")
         with path.open("rb"):  # a file that may not be read fails here, with the system's own words
             pass
+        require_polars(f"reading {path}")
         return _read_parquet(path, columns) if kind == ".parquet" else _read_text(path, _TEXTS[kind], columns)
     except FileNotFoundError:
-        raise DataError(f"no such file: {path}; check the path") from None
+        raise
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def is_frame(data: object) -> bool:
+    """Whether this is a data frame of pandas or polars; neither is imported for it."""
+    return _is_of(data, "pandas", "DataFrame") or _is_of(data, "polars", "DataFrame", "LazyFrame")
 
 
 def read_frame(frame: object, columns: Columns, source: str) -> Table:
@@ -95,17 +125,16 @@ def read_frame(frame: object, columns: Columns, source: str) -> Table:
     ------
     DataError
         If it is no such frame, has no rows, or lacks a column.
+    MissingExtraError
+        If polars is not installed; a pandas frame needs it as well.
     """
-    held: Any = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
-    if isinstance(held, pl.DataFrame):
-        at: Callable[[int], pl.Series] = held.to_series
-    elif type(held).__module__.split(".")[0] == "pandas" and hasattr(held, "iloc") and hasattr(held, "columns"):
-
-        def at(position: int) -> pl.Series:
-            return _from_pandas(held.iloc[:, position])
-
-    else:
+    if not is_frame(frame):
         raise DataError(f"{source}: expected a pandas or polars data frame, got {type(frame).__name__}")
+    require_polars("reading a data frame")
+    import polars as pl
+
+    held: Any = frame.collect() if isinstance(frame, pl.LazyFrame) else frame
+    at: Callable[[int], pl.Series] = held.to_series if isinstance(held, pl.DataFrame) else _columns_of(held)
     seen = [str(name) for name in held.columns]
     found = find_columns(seen, columns, source)
     if not len(held):
@@ -114,10 +143,24 @@ def read_frame(frame: object, columns: Columns, source: str) -> Table:
     return Table(source, taken, {role: seen[at] for role, at in found.items()}, _row)
 
 
+def _is_of(data: object, package: str, *names: str) -> bool:
+    """Whether it is of one of a package's classes, or of one that inherits from it."""
+    return any(kind.__module__.split(".")[0] == package and kind.__name__ in names for kind in type(data).__mro__)
+
+
+def _columns_of(frame: Any) -> Callable[[int], pl.Series]:
+    """The columns of a pandas frame by position."""
+    return lambda position: _from_pandas(frame.iloc[:, position])
+
+
 def _from_pandas(column: Any) -> pl.Series:
     """A pandas column, without pyarrow: numbers and times as they are, all else as text."""
-    if column.dtype.kind in "iufb":
-        return pl.Series(column.to_numpy())
+    import polars as pl
+
+    if (
+        column.dtype.kind in "iufb" and (values := column.to_numpy()).dtype.kind in "iufb"
+    ):  # objects: a value is missing
+        return pl.Series(values)
     if column.dtype.kind == "M":
         return pl.Series(column.to_numpy(dtype="datetime64[ns]"))
     present = zip(column.astype(object), column.notna(), strict=True)
@@ -129,6 +172,9 @@ def _row(row: int) -> str:
 
 
 def _read_parquet(path: Path, columns: Columns) -> Table:
+    import polars as pl
+    from polars.exceptions import PanicException, PolarsError
+
     try:
         file = pl.scan_parquet(path, glob=False)
         seen = file.collect_schema().names()
@@ -146,6 +192,8 @@ def _read_parquet(path: Path, columns: Columns) -> Table:
 
 
 def _read_text(path: Path, text: _Text, columns: Columns) -> Table:
+    from polars.exceptions import PolarsError
+
     seen = _header(path, text)
     found = find_columns(seen, columns, str(path))
     try:
@@ -176,6 +224,8 @@ def _header(path: Path, text: _Text) -> list[str]:
 
 def _parse(path: Path, text: _Text, width: int, found: dict[str, int]) -> pl.DataFrame:
     """The wanted fields as text, blanks around them cut off, empty ones null; blank rows left out."""
+    import polars as pl
+
     split = len(text.separator) > 1
     rows = pl.scan_csv(
         path,

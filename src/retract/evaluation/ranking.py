@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from retract.data import Interactions
-from retract.models.recommender import Recommender, mask_seen
+from retract.models.recommender import Recommender, best_of, mask_seen, rows_of
 
 BATCH_SCORES = 32_000_000
 """Scores held at once while evaluating: bounds the memory, never the result."""
@@ -55,8 +54,8 @@ def evaluate(model: Recommender, history: Interactions, test: Interactions, k: i
     recall, ndcg = np.zeros(len(users)), np.zeros(len(users))
     for part in batches(len(users), test.n_items):
         scores = mask_seen(model.scores(users[part], history), users[part], history)
-        wanted = torch.from_numpy(test.csr()[users[part]].toarray())
-        hits = wanted.gather(1, scores.topk(k, dim=1).indices).numpy()
+        wanted = rows_of(users[part], test).toarray()
+        hits = np.take_along_axis(wanted, best_of(scores, k).items, axis=1)
         sizes = test.user_degrees()[users[part]]
         recall[part] = hits.sum(axis=1) / sizes
         ndcg[part] = (hits * discount).sum(axis=1) / ideal[np.minimum(sizes, k) - 1]
@@ -76,8 +75,7 @@ def percentile_ranks(model: Recommender, history: Interactions, of: Interactions
     users = of.active_users()
     ranks = np.zeros(len(of))
     for part in batches(len(users), of.n_items):
-        ascending = model.scores(users[part], history).numpy()
-        for user, scores in zip(users[part], ascending, strict=True):
+        for user, scores in zip(users[part], model.scores(users[part], history), strict=True):
             own = slice(of.indptr[user], of.indptr[user + 1])
             ranks[own] = _percentiles(scores, of.items[own])
     return ranks

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from retract.data import Interactions
@@ -45,6 +44,6 @@ def rating_errors(model: PredictsRatings, history: Interactions, test: Interacti
     for part in batches(len(users), test.n_items):
         at = np.isin(test.users, users[part])
         said = model.ratings(users[part], history)
-        rows = torch.from_numpy(np.searchsorted(users[part], test.users[at]))
-        errors[at] = said[rows, torch.from_numpy(test.items[at])].double().numpy() - test.ratings[at]
+        rows = np.searchsorted(users[part], test.users[at])
+        errors[at] = said[rows, test.items[at]].astype(np.float64) - test.ratings[at]
     return RatingErrors(errors)

@@ -11,11 +11,12 @@ from retract.federation.contracts import Engine
 
 def one_user_each(engine: Engine) -> bool:
     """Whether no client holds the data of two users."""
-    return len(np.unique(engine.client_of)) == len(engine.client_of)
+    clients = engine.clients_of(engine.users)
+    return len(np.unique(clients)) == len(clients)
 
 
 def sample_clients(engine: Engine, part: float, seed: int, round: int) -> NDArray[np.int64]:
     """The users of a round: each client joins with probability `part` by a keyed draw, at least one does."""
     users = engine.users
-    draw = streams.uniform(seed, round, engine.client_of[users], "participation")
-    return users[draw <= max(part, float(draw.min()))]
+    draw = streams.uniform(seed, round, engine.clients_of(users), "participation")
+    return users[draw <= max(part, float(draw.min(initial=1.0)))]

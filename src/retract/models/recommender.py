@@ -1,23 +1,25 @@
-"""What a trained model can do: score, and recommend."""
+"""What a trained model can do: score, and recommend. Closed forms alone: nothing here needs more than NumPy."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
+import scipy.sparse as sp
 from numpy.typing import NDArray
-from torch import Tensor
 
 from retract.data import Interactions
 from retract.errors import ConfigError
+
+Scores = NDArray[np.float32]
 
 
 class Recommender(Protocol):
     """Anything that can score all items for some users."""
 
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """How much each user would like each item.
 
         Parameters
@@ -29,7 +31,7 @@ class Recommender(Protocol):
 
         Returns
         -------
-        Tensor
+        ndarray
             float32, shape [n, n_items].
         """
         ...
@@ -39,7 +41,7 @@ class Recommender(Protocol):
 class PredictsRatings(Protocol):
     """A recommender that says how its users would rate."""
 
-    def ratings(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+    def ratings(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """Predicted ratings on the data's own scale, float32, shape [n, n_items]; arguments as of `scores`."""
         ...
 
@@ -77,7 +79,7 @@ class Ranking:
     """
 
     items: NDArray[np.int64]
-    scores: NDArray[np.float32]
+    scores: Scores
 
 
 def recommend(model: Recommender, users: NDArray[np.int64], history: Interactions, k: int) -> Ranking:
@@ -90,43 +92,81 @@ def recommend(model: Recommender, users: NDArray[np.int64], history: Interaction
     """
     if not 1 <= k <= history.n_items:
         raise ConfigError(f"k is {k}: it must lie between 1 and the {history.n_items} items of the catalog")
-    scores = mask_seen(model.scores(users, history), users, history)
-    best = scores.topk(k, dim=1)
-    return Ranking(best.indices.numpy(), best.values.numpy())
+    return best_of(mask_seen(model.scores(users, history), users, history), k)
 
 
-def recommend_to(
-    model: Recommender, user: int, history: Interactions, k: int | None = None
-) -> list[tuple[str, str, float]]:
-    """Id, title and score of the best items of one user, fewer where fewer are left.
+def best_of(scores: Scores, k: int) -> Ranking:
+    """The `k` greatest of every row, greatest first; of equals the lower code comes first.
+
+    No row is sorted as a whole. Columns are dealt into at least k blocks: the k-th greatest of the blocks' maxima is at
+    most the row's k-th greatest value, so the few values from there on are all that can be among the best.
 
     Parameters
     ----------
-    k
-        How many: 10, or all of a smaller catalog, unless given. Errors as in `recommend`.
+    scores
+        Shape [n, n_items].
     """
-    catalog = history.catalog
-    best = recommend(model, np.array([user]), history, min(10, catalog.n_items) if k is None else k)
-    return [
-        (str(catalog.item_ids[item]), catalog.title(item), score)
-        for item, score in zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True)
-        if np.isfinite(score)
-    ]
+    n, n_items = scores.shape
+    rows, items = np.divmod(np.flatnonzero(scores >= _kth_of_blocks(scores, k)[:, None]), n_items)
+    begins = np.searchsorted(rows, np.arange(n + 1))
+    place = np.arange(len(rows)) - begins[rows]
+    values = np.full((n, int(np.diff(begins).max(initial=k))), -np.inf, dtype=scores.dtype)
+    values[rows, place] = scores[rows, items]
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    found = items[np.minimum(begins[:-1, None] + order, max(len(items) - 1, 0))]
+    return Ranking(found, np.take_along_axis(values, order, axis=1))
 
 
-def mask_seen(scores: Tensor, users: NDArray[np.int64], history: Interactions) -> Tensor:
+def _kth_of_blocks(scores: Scores, k: int) -> Scores:
+    """A lower bound of the k-th greatest value of each row, shape [n]."""
+    n, n_items = scores.shape
+    blocks = min(4 * k, n_items)
+    whole = n_items // blocks * blocks
+    maxima = scores[:, :whole].reshape(n, -1, blocks).max(axis=1)
+    if whole < n_items:
+        rest = scores[:, whole:]
+        maxima[:, : rest.shape[1]] = np.maximum(maxima[:, : rest.shape[1]], rest)
+    return np.partition(maxima, blocks - k, axis=1)[:, blocks - k]
+
+
+def mask_seen(scores: Scores, users: NDArray[np.int64], history: Interactions) -> Scores:
     """A copy of `scores` (shape [len(users), n_items]) with -inf at what each user already has."""
-    seen = history.csr()[users].tocoo()
-    masked = scores.clone()
-    masked[torch.from_numpy(seen.row.astype(np.int64)), torch.from_numpy(seen.col.astype(np.int64))] = -torch.inf
+    indptr, items = history.rows_of(users)
+    masked = scores.copy()
+    masked[np.repeat(np.arange(len(users)), np.diff(indptr)), items] = -np.inf
     return masked
 
 
-def standardised(scores: Tensor) -> Tensor:
+def rows_of(users: NDArray[np.int64], history: Interactions, dtype: Any = np.float32) -> sp.csr_matrix:
+    """Some users' rows of the user x item matrix, ones, shape [len(users), n_items]."""
+    indptr, items = history.rows_of(users)
+    return sp.csr_matrix((np.ones(len(items), dtype=dtype), items, indptr), shape=(len(users), history.n_items))
+
+
+def standardised(scores: Scores) -> Scores:
     """Scores with mean 0 and deviation 1 per user, so that different models can be mixed; constant rows become 0."""
-    centred = scores - scores.mean(dim=1, keepdim=True)
-    deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
-    return centred / deviation.clamp_min(1e-12)
+    centred = scores - scores.mean(axis=1, keepdims=True)
+    deviation = np.sqrt(np.square(centred).mean(axis=1, keepdims=True))
+    scaled: Scores = centred / np.maximum(deviation, 1e-12)
+    return scaled
+
+
+class DotProduct:
+    """A recommender that scores by the inner product of user and item embeddings.
+
+    Parameters
+    ----------
+    users, items
+        Final embeddings, float32, shapes [n_users, d] and [n_items, d].
+    """
+
+    def __init__(self, users: Scores, items: Scores) -> None:
+        self.users, self.items = users, items
+
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
+        """Inner products, shape [len(users), n_items]; the history is already in the user embeddings."""
+        found: Scores = self.users[users] @ self.items.T
+        return found
 
 
 class HistoryReader:
@@ -135,22 +175,24 @@ class HistoryReader:
     Parameters
     ----------
     table
-        Rows of the items, shape [n_items, d].
+        Rows of the items, float32, shape [n_items, d].
     """
 
-    def __init__(self, table: Tensor) -> None:
+    def __init__(self, table: Scores) -> None:
         self.table = table
 
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """Shape [len(users), n_items]."""
-        return read_history(users, history, self.table) @ self.table.T
+        found: Scores = read_history(users, history, self.table) @ self.table.T
+        return found
 
 
-def read_history(users: NDArray[np.int64], history: Interactions, table: Tensor) -> Tensor:
-    """|D_u|^{-1/2} Σ_{i ∈ D_u} table_i for some users, shape [len(users), d]."""
-    rows = history.csr()[users]
+def read_history(users: NDArray[np.int64], history: Interactions, table: Scores) -> Scores:
+    """|D_u|^{-1/2} Σ_{i ∈ D_u} table_i for some users, float32, shape [len(users), d]."""
+    rows = rows_of(users, history)
     scale = np.maximum(np.diff(rows.indptr), 1)[:, None] ** -0.5
-    return torch.from_numpy((rows @ table.numpy()) * scale).float()
+    read: Scores = ((rows @ table) * scale).astype(np.float32)
+    return read
 
 
 class OrPopular:
@@ -170,9 +212,30 @@ class OrPopular:
 
     def __init__(self, model: Recommender, known: NDArray[np.bool_], popularity: NDArray[np.int64]) -> None:
         self.model, self.known = model, known
-        self.popularity = torch.from_numpy(popularity / max(popularity.max(initial=0), 1)).float()
+        self.popularity = (popularity / max(popularity.max(initial=0), 1)).astype(np.float32)
 
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """Shape [len(users), n_items]; popularity lies between 0 and 1."""
-        known = torch.from_numpy(self.known[users])[:, None]
-        return torch.where(known, self.model.scores(users, history), self.popularity)
+        return np.where(self.known[users][:, None], self.model.scores(users, history), self.popularity)
+
+
+class Mixed:
+    """Several recommenders' scores, each standardised per user, in a weighted sum.
+
+    Parameters
+    ----------
+    models, weights
+        The recommenders, and what each counts for.
+    """
+
+    def __init__(self, models: Sequence[Recommender], weights: Sequence[float]) -> None:
+        self.models, self.weights = models, weights
+
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
+        """Shape [len(users), n_items]."""
+        parts = (
+            weight * standardised(one.scores(users, history))
+            for one, weight in zip(self.models, self.weights, strict=True)
+        )
+        total: Scores = np.sum(list(parts), axis=0, dtype=np.float32)
+        return total

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from retract import streams
 from retract.data import Interactions
@@ -13,7 +12,7 @@ OVERSAMPLING = 16
 ITERATIONS = 4
 
 
-def spectral_embeddings(interactions: Interactions, dimension: int, scale: float, seed: int) -> Tensor:
+def spectral_embeddings(interactions: Interactions, dimension: int, scale: float, seed: int) -> NDArray[np.float32]:
     """Users and items at the leading singular vectors of D_u^{-1/2} R D_i^{-1/2}, every column of deviation `scale`.
 
     Found by a randomised range finder (Halko, Martinsson, Tropp, SIAM Review 2011, algorithm 4.4), its start
@@ -29,7 +28,7 @@ def spectral_embeddings(interactions: Interactions, dimension: int, scale: float
 
     Returns
     -------
-    Tensor
+    ndarray
         float32, shape [n_users + n_items, d].
     """
     n_users, n_items = interactions.n_users, interactions.n_items
@@ -45,6 +44,6 @@ def spectral_embeddings(interactions: Interactions, dimension: int, scale: float
     rank = min(dimension, int((values > 1e-6 * values[0]).sum()))
     users = left[:, :rank] * n_users**0.5
     items = (basis @ mixing.T)[:, :rank] * n_items**0.5
-    table = torch.zeros(n_users + n_items, dimension)
-    table[:, :rank] = torch.from_numpy(np.concatenate([users, items]) * scale)
+    table = np.zeros((n_users + n_items, dimension), dtype=np.float32)
+    table[:, :rank] = np.concatenate([users, items]) * scale
     return table

@@ -1,5 +1,1 @@
-"""What people look at: the demo's story, its plots and its page."""
-
-from retract.report.demo import run_demo
-
-__all__ = ["run_demo"]
+"""What people look at: the demo's page and the comparison's, their plots, tables and words. Nothing is trained here."""

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from retract.atomic import write_atomically
 from retract.report.entries import KEEPS, ROLES, Block, Entry, Row, closeness, last, read_blocks
 from retract.report.page import ABOUT, plain, render_comparison, stored
 from retract.report.wording import latex, metric, percent, seconds, signed, significant, times
-from retract.systems.storage import write_atomically
 
 PAGE, ROWS, TABLE = "index.html", "rows.csv", "table.tex"
 FIRST = (
@@ -70,11 +70,17 @@ def write_comparison(out: Path, rows: Sequence[Row], about: Row) -> Path:
     -------
     Path
         The page.
+
+    Raises
+    ------
+    MissingExtraError
+        If the packages that draw pages are not installed; nothing is written then.
     """
     blocks = read_blocks(rows)
+    page = to_html(blocks, about)
     write_atomically(out / ROWS, to_csv(rows).encode())
     write_atomically(out / TABLE, to_latex(blocks, about).encode())
-    write_atomically(out / PAGE, to_html(blocks, about).encode())
+    write_atomically(out / PAGE, page.encode())
     return out / PAGE
 
 

@@ -1,77 +1,46 @@
-"""`retract demo`: the whole story on real data, from choosing what to share to the report."""
+"""`retract demo`: the story as a page to look at, and its figures as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
-import shlex
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from retract.data import load
+from retract.atomic import write_atomically
 from retract.report import findings
 from retract.report.facts import Group, Level, Story, Trace, Trio
-from retract.report.page import Setting, describe_machine, describe_versions, render
-from retract.report.story import tell
-from retract.systems.base import Progress, Stopwatch, no_progress
-from retract.systems.fedshare import FedShareConfig
-from retract.systems.storage import write_atomically
+from retract.report.page import Setting, render
 
 PAGE, FIGURES = "index.html", "figures.json"
-SMALL = FedShareConfig(
-    regularisation=0.4,
-    server_regularisation=0.3,
-    layers=3,
-    spectral_scale=0.02,
-    server_steps=100,
-    server_rate=0.02,
-    server_part=1.0,
-)
-"""Settings for data as small as MovieLens-small; chosen on a tenth of its train part, held out for that."""
 
 
-def run_demo(
-    out: Path,
-    *,
-    data: str = "movielens-small",
-    seed: int = 0,
-    progress: Progress = no_progress,
-    config: FedShareConfig = SMALL,
-) -> dict[str, Any]:
-    """Tell the story and write it to a folder: a page to look at and the figures as JSON.
+def write_demo(out: Path, story: Story, setting: Setting) -> dict[str, Any]:
+    """Write a story to a folder.
 
     Parameters
     ----------
     out
         The folder; made where it is missing. Only `index.html` and `figures.json` in it are written.
-    data
-        A file, or the name of a data set that retract knows.
-    seed
-        Key of every draw.
-    progress
-        Called as (stage, done, total).
-    config
-        Settings of FedShare; those for small data unless given.
+    story
+        From `retract.auditing.demo.tell`.
+    setting
+        Where and when it was told; see `Setting.here`.
 
     Returns
     -------
     dict
         The figures, and the page's path under "report".
+
+    Raises
+    ------
+    MissingExtraError
+        If the packages that draw pages are not installed; nothing is written then.
     """
-    watch = Stopwatch()
-    progress("loading the data", 0, 1)
-    dataset = load(data)
-    progress("loading the data", 1, 1)
-    story = tell(dataset, seed=seed, config=config, progress=progress)
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    progress("writing the report", 0, 1)
-    command = shlex.join(["retract", "demo", "--data", data, "--seed", str(seed), "--out", "demo"])
-    setting = Setting(command, describe_machine(), describe_versions(), made, watch.seconds)
-    figures = summary(story) | {"seconds": round(watch.seconds, 2)}
-    write_atomically(out / PAGE, render(story, setting).encode())
+    page = render(story, setting)
+    figures = summary(story) | {"seconds": round(setting.seconds, 2)}
+    write_atomically(out / PAGE, page.encode())
     write_atomically(out / FIGURES, (json.dumps(figures, indent=1) + "\n").encode())
-    progress("writing the report", 1, 1)
     return figures | {"report": str(out / PAGE)}
 
 

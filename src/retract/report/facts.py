@@ -1,4 +1,7 @@
-"""The facts that a demo page shows: frozen, computed by `story`, read by `plots`, `findings` and `page`."""
+"""The facts that a demo page shows: frozen.
+
+`retract.auditing.demo` measures them; `charts`, `findings` and `page` read them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from retract.systems.fedshare import FedShareConfig
+from retract.systems.base import SystemConfig
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -84,7 +87,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Listed:
     """A recommended item.
 
     Parameters
@@ -130,7 +133,7 @@ class Person:
     kept: int
     withdrawn: int
     examples: tuple[Forgotten, ...]
-    lists: Trio[tuple[Entry, ...]]
+    lists: Trio[tuple[Listed, ...]]
 
 
 @dataclass(frozen=True)
@@ -223,7 +226,7 @@ class About:
     interactions: int
     tested: int
     seed: int
-    config: FedShareConfig
+    config: SystemConfig
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,13 @@ def size(number: int) -> str:
     return f"{significant(number / 1000**step)}\u202f{UNITS[step]}" if step else f"{number}\u202fbytes"
 
 
+def kept(number: float) -> str:
+    """Bytes that are kept, where none are is a word."""
+    if math.isnan(number):
+        return "–"
+    return size(round(number)) if number else "nothing"
+
+
 def seconds(number: float) -> str:
     """A time span."""
     return f"{significant(1000 * number)}\u202fms" if 0 < number < 0.1 else f"{significant(number)}\u202fs"

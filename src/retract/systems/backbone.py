@@ -1,22 +1,15 @@
-"""Backbones with settings, and their training: for every system that stands on one."""
+"""The settings of backbones and of their training: for every system that stands on one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
-from retract.data import Interactions
 from retract.errors import ConfigError
-from retract.models.backbones import SGL, Backbone, LightGCN, Moment, SimGCL
-from retract.models.graph import BipartiteGraph
-from retract.models.lightgcn import initial_embeddings
-from retract.models.pairwise import PairwiseLoss, batches
-from retract.systems.base import Objective, Progress, Stopwatch, SystemConfig, no_progress
+from retract.systems.base import SystemConfig
 
 BackboneName = Literal["lightgcn", "sgl", "simgcl"]
 
@@ -77,123 +70,3 @@ class BackboneConfig(GraphConfig):
         if self.backbone == "simgcl" and not self.layers:
             raise ConfigError("layers is 0: simgcl is the mean of the layers 1 to L; set at least 1")
         return self
-
-
-def make_backbone(config: BackboneConfig) -> Backbone:
-    """The backbone that the settings name."""
-    if config.backbone == "sgl":
-        return SGL(config.layers, config.contrast_weight, config.temperature, config.edge_dropout)
-    if config.backbone == "simgcl":
-        return SimGCL(config.layers, config.contrast_weight, config.temperature, config.noise)
-    return LightGCN(config.layers)
-
-
-def make_loss(config: BackboneConfig) -> PairwiseLoss:
-    """What the settings train by: ranking, L2 and the backbone's contrast."""
-    return PairwiseLoss(make_backbone(config), config.regularisation, config.activity_exponent, config.contrasted)
-
-
-def start(config: GraphConfig, shared: Interactions, seed: int) -> Tensor:
-    """The table before training, shape [n_nodes, d]; a node's row depends on the seed and its place alone."""
-    return initial_embeddings(shared.n_users + shared.n_items, config.dimension, config.initial_scale, seed, "nodes")
-
-
-def objective(
-    config: BackboneConfig, shared: Interactions, *, seed: int, among: Interactions | None = None
-) -> Objective:
-    """The loss over all of `shared`, of a table of nodes and of the step that keys its draws.
-
-    Parameters
-    ----------
-    among
-        Of the loss, the ranking of these edges alone.
-    """
-    graph, loss = BipartiteGraph(shared), make_loss(config)
-    if among is None:
-        return lambda nodes, step: loss(graph, nodes, Moment(seed, step))
-    counted = among.contains(shared)
-    return lambda nodes, step: loss.ranking(graph, loss.backbone.final(graph, nodes), Moment(seed, step), counted)
-
-
-def optimiser(nodes: Tensor, rate: float) -> torch.optim.Optimizer:
-    """Adam over a table of nodes."""
-    return torch.optim.Adam([nodes], lr=rate, betas=(0.9, 0.99), eps=1e-15, fused=True)
-
-
-def descend(adam: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step along the loss."""
-    adam.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    adam.step()
-
-
-def learn(
-    config: BackboneConfig, shared: Interactions, *, seed: int, progress: Progress = no_progress
-) -> tuple[Tensor, list[Mapping[str, Any]]]:
-    """Train from nothing, for all epochs of the settings; returns as `fit`."""
-    return fit(config, shared, start(config, shared, seed), range(config.epochs), seed=seed, progress=progress)
-
-
-def go_on(
-    config: BackboneConfig,
-    shared: Interactions,
-    nodes: Tensor,
-    epochs: int,
-    *,
-    seed: int,
-    progress: Progress = no_progress,
-) -> tuple[Tensor, list[Mapping[str, Any]]]:
-    """More epochs, at a tenth of the rate: a settled table is not to be jolted by a fresh Adam; returns as `fit`."""
-    later = range(config.epochs, config.epochs + epochs)
-    return fit(config, shared, nodes, later, seed=seed, rate=config.rate / 10, progress=progress)
-
-
-def fit(
-    config: BackboneConfig,
-    shared: Interactions,
-    nodes: Tensor,
-    epochs: range,
-    *,
-    seed: int,
-    rate: float | None = None,
-    progress: Progress = no_progress,
-) -> tuple[Tensor, list[Mapping[str, Any]]]:
-    """Adam from `nodes`, which stay as they are, and a record per epoch.
-
-    Parameters
-    ----------
-    nodes
-        The table to begin with, shape [n_nodes, d].
-    epochs
-        Numbers of the epochs; they key the draws.
-    rate
-        Adam's, if it is not to be the settings'.
-    """
-    nodes = nodes.clone().requires_grad_()
-    graph, loss_of = BipartiteGraph(shared), make_loss(config)
-    adam = optimiser(nodes, rate or config.rate)
-    log: list[Mapping[str, Any]] = []
-    for epoch in epochs:
-        watch, total, steps = Stopwatch(), 0.0, 0
-        for loss in _losses(loss_of, graph, nodes, Moment(seed, epoch), config.batch):
-            descend(adam, loss)
-            total, steps = total + float(loss.detach()), steps + 1
-        record = {"stage": "train", "round": epoch, "loss": total / steps}
-        log.append({**record, "seconds": round(watch.seconds, 4)})
-        progress("training", epoch - epochs.start + 1, len(epochs))
-    return nodes.detach(), log
-
-
-def tables(config: BackboneConfig, shared: Interactions, nodes: Tensor) -> dict[str, Tensor]:
-    """The final embeddings of `users` and `items` over the graph of `shared`, shapes [n_users, d] and [n_items, d]."""
-    final = make_backbone(config).final(BipartiteGraph(shared), nodes)
-    return {"users": final[: shared.n_users], "items": final[shared.n_users :]}
-
-
-def _losses(loss: PairwiseLoss, graph: BipartiteGraph, nodes: Tensor, at: Moment, size: int) -> Iterator[Tensor]:
-    """The losses of an epoch's steps, each taken when the table is where the steps before have brought it."""
-    if not size:
-        yield loss(graph, nodes, at)
-        return
-    for batch in batches(graph.interactions, size, at.seed, at.epoch):
-        yield loss.of_batch(graph, nodes, batch)

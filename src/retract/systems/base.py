@@ -1,24 +1,31 @@
-"""What every system is: a way to learn and to unlearn, and what it leaves behind."""
+"""What every system is: a server's half and a device's half, and what training leaves behind.
+
+No code here or below says where devices are: a server reaches them through an `Engine`, a device through what the
+server publishes.
+"""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
-from torch import Tensor
 
 from retract.data import Interactions
-from retract.errors import ConfigError, DataError
-from retract.federation import Clients, Engine, one_user_each
+from retract.errors import ConfigError, missing_extra
+from retract.federation import Arrays, Engine, Kept, TaskMakers, TaskSpec, UpdateSpec
 from retract.models.recommender import Recommender
+from retract.plugins import resolve
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Kind = Literal["unshare", "erase"]
 Progress = Callable[[str, int, int], None]
@@ -63,7 +70,7 @@ class Withdrawal:
     users
         Codes of the users who ask, ascending; an erasure of private data names nobody's items, only its users.
     request_id, time
-        The caller's UUID, and when it was received (UTC, ISO 8601).
+        The withdrawal's UUID, and when it was made (UTC, ISO 8601).
     """
 
     kind: Kind
@@ -75,14 +82,42 @@ class Withdrawal:
 
 @dataclass(frozen=True)
 class Memory:
-    """All that a server keeps to make unlearning possible."""
+    """All that is kept to make unlearning possible.
 
-    tensors: Mapping[str, Tensor]
+    Parameters
+    ----------
+    tables
+        What the server keeps, by name.
+    on_devices
+        Bytes that devices keep for it, all together.
+    """
+
+    tables: Arrays
+    on_devices: int = 0
 
     @property
     def nbytes(self) -> int:
         """The storage overhead of being able to forget."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
+        return sum(np.asarray(table).nbytes for table in self.tables.values()) + self.on_devices
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a server publishes: all that a device needs of a model, beside its own data and state.
+
+    Parameters
+    ----------
+    system, config, seed, run
+        As of `Trained`.
+    tables
+        The model.
+    """
+
+    system: str
+    config: SystemConfig
+    seed: int
+    run: str
+    tables: Arrays
 
 
 @dataclass(frozen=True)
@@ -97,6 +132,8 @@ class Trained:
         Its configuration.
     seed
         The seed it was trained with.
+    run
+        Id of the training whose state the devices keep.
     model
         The tables that the server publishes, by name.
     memory
@@ -110,27 +147,80 @@ class Trained:
     system: str
     config: SystemConfig
     seed: int
-    model: Mapping[str, Tensor]
+    run: str
+    model: Arrays
     memory: Memory
     shared: Interactions
     log: tuple[Mapping[str, Any], ...] = ()
 
-
-class System(Protocol):
-    """A way to learn and to unlearn. `train` never continues from anything; `unlearn` leaves its input as it was."""
-
     @property
-    def name(self) -> str:
-        """What the commands call it."""
-        ...
+    def published(self) -> Published:
+        """What devices get of it."""
+        return Published(self.system, self.config, self.seed, self.run, self.model)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training stands after a round: all that its server needs to go on, bit for bit.
+
+    Parameters
+    ----------
+    system, settings, seed, run
+        Of the training; what goes on must be the same.
+    stage, done
+        The stage it is in, and how many of its steps are done.
+    tables
+        Everything that the next step reads, the optimiser's moments included.
+    log
+        The records so far.
+    """
+
+    system: str
+    settings: Mapping[str, Any]
+    seed: int
+    run: str
+    stage: str
+    done: int
+    tables: Arrays
+    log: tuple[Mapping[str, Any], ...] = ()
+
+
+Keep = Callable[[Callable[[], Checkpoint]], None]
+"""Called after every step of a training with what makes its checkpoint; whether one is made is the keeper's to decide."""
+
+
+def keep_nothing(checkpoint: Callable[[], Checkpoint]) -> None:
+    """A training that cannot be resumed."""
+
+
+def new_run() -> str:
+    """The id of a training."""
+    return uuid.uuid4().hex
+
+
+class ServerSide(Protocol):
+    """Learns and forgets from what is shared, through an engine; knows no device.
+
+    Made with a configuration. `train` never continues from anything but its own interrupted run; `unlearn` goes by the
+    configuration of the model that it is given, and leaves that model as it was.
+    """
 
     @property
     def config(self) -> SystemConfig:
-        """Its settings."""
+        """What it was made with, and trains by."""
         ...
 
-    def train(self, shared: Interactions, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
-        """Learn from what is shared and from what the clients report."""
+    def train(
+        self,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        seed: int,
+        resume_from: Checkpoint | None = None,
+        keep: Keep = keep_nothing,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Learn from what is shared and from what the devices report."""
         ...
 
     def unlearn(
@@ -142,24 +232,118 @@ class System(Protocol):
         seed: int,
         progress: Progress = no_progress,
     ) -> Trained:
-        """Forget. `engine` reaches the clients as they are after the withdrawal."""
+        """Forget. `engine` reaches the devices as they are after the withdrawal."""
         ...
 
-    def recommender(self, trained: Trained, clients: Clients) -> Recommender:
-        """What the clients compute: the published model, read with what each of them keeps."""
+    def recommender(self, trained: Trained) -> Recommender:
+        """What the server itself can recommend by, from histories that are shared with it."""
         ...
 
-    def views(self, trained: Trained, clients: Clients | None) -> Mapping[str, Recommender]:
-        """All that somebody can score by who holds the server's half; with `clients`, who holds theirs too.
+    def views(self, trained: Trained) -> Mapping[str, Recommender]:
+        """All that somebody can score by who holds the server's half.
 
         What an attack on the model reads. Histories are handed in, so that the attacker's knowledge is explicit.
         """
         ...
 
 
+class DeviceSide(Protocol):
+    """Beside a user's data: published tables, own state and own history in, scores out. Made with a configuration."""
+
+    @property
+    def tasks(self) -> TaskMakers:
+        """What a device can do for a server, by name."""
+        ...
+
+    def reader(self, model: Published, kept: Kept) -> Recommender:
+        """What the devices recommend by."""
+        ...
+
+    def views(self, model: Published, kept: Kept) -> Mapping[str, Recommender]:
+        """What somebody can score by, beyond the server's half, who holds what devices keep."""
+        ...
+
+
+class System:
+    """A way to learn and to unlearn: a server's half and a device's half, made when they are first asked for.
+
+    Parameters
+    ----------
+    type
+        What it is an instance of.
+    config
+        Its settings.
+    """
+
+    def __init__(self, type: SystemType, config: SystemConfig) -> None:
+        self.type, self.config = type, config
+
+    @property
+    def name(self) -> str:
+        """What the commands call it."""
+        return self.type.name
+
+    @cached_property
+    def server(self) -> ServerSide:
+        """The half that learns and forgets."""
+        half: ServerSide = self.type.load(self.type.server_half)(self.config)
+        return half
+
+    @cached_property
+    def device(self) -> DeviceSide:
+        """The half beside the users' data."""
+        half: DeviceSide = self.type.load(self.type.device_half)(self.config)
+        return half
+
+
+@dataclass(frozen=True)
+class SystemType:
+    """A kind of system, by name: what a registry and an entry point of `retract.systems` hold.
+
+    The halves are named by path, `package.module:Class`, so that a machine loads the one that it is for. Each class is
+    called with a configuration.
+
+    Parameters
+    ----------
+    name
+        What the commands call it.
+    config
+        The class of its settings.
+    server_half, device_half
+        Paths of a `ServerSide` and a `DeviceSide`.
+    extra
+        The extra of retract that learning with it needs.
+    """
+
+    name: str
+    config: type[SystemConfig]
+    server_half: str
+    device_half: str
+    extra: str | None = None
+
+    def __call__(self, config: SystemConfig | None = None) -> System:
+        """A system with these settings; the defaults unless given."""
+        return System(self, self.config() if config is None else config)
+
+    def load(self, path: str) -> Any:
+        """The class that a path names.
+
+        Raises
+        ------
+        MissingExtraError
+            If it needs packages that are not installed.
+        """
+        try:
+            return resolve(path)
+        except ModuleNotFoundError as error:
+            if self.extra is None or error.name is None or error.name.split(".")[0] == "retract":
+                raise
+            raise missing_extra(self.name, self.extra, error.name) from None
+
+
 @runtime_checkable
 class Extendable(Protocol):
-    """A system that takes in new data without training again."""
+    """A server's half that takes in new data without training again."""
 
     def extend(
         self,
@@ -176,7 +360,7 @@ class Extendable(Protocol):
 
 @runtime_checkable
 class Preparing(Protocol):
-    """A system that spends time after training so as to forget fast later.
+    """A server's half that spends time after training so as to forget fast later.
 
     `train` alone never prepares: the oracle and the shadow models need nothing to forget by, and what a request costs
     is compared with training alone.
@@ -188,13 +372,13 @@ class Preparing(Protocol):
 
 
 @runtime_checkable
-class Resumable(Protocol):
-    """A system that can go on training where a model stands: for baselines, and for the time that relearning takes.
+class Continuing(Protocol):
+    """A server's half that can go on training where a model stands: for baselines, and for the time of relearning.
 
-    `train` never does: only what is called resuming resumes.
+    `train` never does: only what is called so continues.
     """
 
-    def resume(
+    def continue_training(
         self,
         trained: Trained,
         shared: Interactions,
@@ -204,7 +388,7 @@ class Resumable(Protocol):
         seed: int,
         progress: Progress = no_progress,
     ) -> Trained:
-        """`rounds` more rounds on what is now shared and on what the clients now hold."""
+        """`rounds` more rounds on what is now shared and on what the devices now hold."""
         ...
 
 
@@ -214,22 +398,22 @@ Learnt = Literal["everything", "shared", "nothing"]
 
 @runtime_checkable
 class LearnsFromPrivate(Protocol):
-    """A system whose model may come from private interactions too, as sums over clients."""
+    """A server's half whose model may come from private interactions too, as sums over clients."""
 
     def learnt(self, kind: Kind) -> Learnt:
         """What the model would change by if it were withdrawn so; said without being shown any of it."""
         ...
 
 
-Objective = Callable[[Tensor, int], Tensor]
+Objective = Callable[["Tensor", int], "Tensor"]
 """A server's loss, of a node table (shape [n_users + n_items, d]) and of the step that keys its draws."""
 
 
 @runtime_checkable
 class Differentiable(Protocol):
-    """A system whose server fits one table of nodes by gradients: what influence functions and ascent need."""
+    """A server's half that fits one table of nodes by gradients: what influence functions and ascent need."""
 
-    def nodes(self, trained: Trained) -> Tensor:
+    def nodes(self, trained: Trained) -> NDArray[np.float32]:
         """The table as it stands: users, then items; shape [n_users + n_items, d]."""
         ...
 
@@ -237,107 +421,67 @@ class Differentiable(Protocol):
         """The loss that training on `shared` minimises; with `among`, the part of it that these edges make up."""
         ...
 
-    def with_nodes(self, trained: Trained, nodes: Tensor, shared: Interactions) -> Trained:
+    def with_nodes(self, trained: Trained, nodes: NDArray[np.float32], shared: Interactions) -> Trained:
         """The model that this table gives over the graph of `shared`."""
         ...
 
 
-def withdraw(clients: Clients, kind: Kind, forget: Interactions, **fields: str) -> tuple[Clients, Withdrawal]:
-    """Part a user's request in two: what the clients do themselves, and what the server is told.
+@dataclass(frozen=True)
+class MethodType:
+    """A method of unlearning, by name: what a registry and an entry point of `retract.methods` hold.
+
+    A method trains as a system does and forgets in its own way. Its class is called with the system's `ServerSide` and
+    the method's settings, and is a `ServerSide` itself.
 
     Parameters
     ----------
-    forget
-        What the users withdraw. For "erase" it may hold private interactions; these never reach the server.
-    fields
-        `request_id` and `time` of the withdrawal.
-
-    Raises
-    ------
-    SharingError
-        If something is withdrawn that is not there, named per item; nothing is applied.
+    name
+        What the commands call it.
+    server_half
+        Path of the class, `package.module:Class`.
+    config
+        The class of its settings.
+    device_half
+        Path of a class that is called with the system's `DeviceSide` and is one itself, where the method asks devices
+        for more than the system does.
+    trains
+        Whether it has to train for itself, so as to keep what it forgets by; the model must be the system's own.
+    extra
+        The extra of retract that it needs.
     """
-    after = clients.unshare(forget) if kind == "unshare" else clients.erase(forget)
-    told = clients.sharing.shared & forget
-    return after, Withdrawal(kind, told, np.unique(forget.users), **fields)
+
+    name: str
+    server_half: str
+    config: type[SystemConfig] = SystemConfig
+    device_half: str | None = None
+    trains: bool = False
+    extra: str | None = None
+
+    def __call__(self, system: System, settings: SystemConfig | None = None) -> System:
+        """A system that trains and recommends as `system` does, and unlearns by this method.
+
+        Raises
+        ------
+        ConfigError
+            If the method does not fit the system.
+        MissingExtraError
+            If it needs packages that are not installed.
+        """
+        halves = SystemType(self.name, self.config, self.server_half, self.device_half or "", self.extra)
+        method = System(system.type, system.config)
+        made = self.config() if settings is None else settings
+        # Made at once, for a method that does not fit a system is refused before any work.
+        method.__dict__["server"] = halves.load(self.server_half)(system.server, made)
+        if self.device_half is not None:
+            method.__dict__["device"] = halves.load(self.device_half)(system.device)
+        return method
 
 
-def prepared(
-    system: System, trained: Trained, engine: Engine, *, seed: int, progress: Progress = no_progress
-) -> tuple[Trained, float]:
-    """A model ready for its system's own unlearning, and the seconds that took: none where nothing is prepared.
-
-    Raises
-    ------
-    ConfigError
-        If what was prepared diverged.
-    """
-    if not isinstance(system, Preparing):
-        return trained, 0.0
-    watch = Stopwatch()
-    ready = system.prepare(trained, engine, seed=seed, progress=progress)
-    seconds = watch.seconds
-    _refuse_divergence(trained.system, "memory", ready.memory.tensors)
-    return ready, seconds
-
-
-def require_one_user_each(system: str, engine: Engine) -> None:
-    """Refuse clients with many users, for a system that gives every user a client, or none.
-
-    Raises
-    ------
-    ConfigError
-        If a client has more than one.
-    """
-    if not one_user_each(engine):
-        raise ConfigError(f"{system} has one user per client: leave --clients out")
-
-
-def require_shared(system: str, shared: Interactions, engine: Engine) -> None:
-    """Refuse to train a central system on nothing.
-
-    Raises
-    ------
-    DataError
-        If nothing is shared.
-    ConfigError
-        If a client has more than one user, for a central system takes no notice of clients.
-    """
-    require_one_user_each(system, engine)
-    if not len(shared):
-        raise DataError(f"{system} is centralised and nothing is shared: share more (--share 1)")
-
-
-def require_several(system: str, engine: Engine) -> None:
-    """Refuse to train a federated system on one user.
-
-    Raises
-    ------
-    DataError
-        If fewer than two users hold an interaction.
-    """
-    if len(engine.users) < 2:
-        raise DataError(f"{system} learns from several users: the data has fewer than two with an interaction")
-
-
-def require_finite(trained: Trained) -> None:
-    """Refuse a model that diverged.
-
-    Raises
-    ------
-    ConfigError
-        If a table of it holds a value that is not finite.
-    """
-    _refuse_divergence(trained.system, "model", trained.model)
-
-
-def _refuse_divergence(system: str, what: str, tables: Mapping[str, Tensor]) -> None:
-    broken = [name for name, table in tables.items() if not bool(torch.isfinite(table).all())]
-    if broken:
-        raise ConfigError(
-            f"{system} diverged: {', '.join(broken)} of its {what} holds values that are not finite; "
-            "nothing was saved: lower its rates"
-        )
+def task_spec(
+    trained_as: SystemConfig, system: str, task: str, run: str, update: UpdateSpec, journal: int | None = None
+) -> TaskSpec:
+    """A client task of a system with these settings."""
+    return TaskSpec(system, task, trained_as.model_dump(), run, update, journal)
 
 
 class Stopwatch:
@@ -350,3 +494,21 @@ class Stopwatch:
     def seconds(self) -> float:
         """Seconds until now."""
         return time.perf_counter() - self._began
+
+
+def with_settings(trained: Trained, **settings: Any) -> Trained:
+    """The model with other settings, as of how it is to forget; what it was trained with is then the caller's word."""
+    config = type(trained.config).model_validate({**trained.config.model_dump(), **settings})
+    return replace(trained, config=config)
+
+
+def require_same_system(name: str, trained: Trained) -> None:
+    """Refuse a model of another system.
+
+    Raises
+    ------
+    ConfigError
+        If it is one.
+    """
+    if trained.system != name:
+        raise ConfigError(f"this model is of {trained.system}, and {name} cannot forget for it: take {trained.system}")

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import numpy as np
-import torch
-from pydantic import Field
-from torch import Tensor
-
-from retract.data import Interactions
 from retract.federation import Engine
-from retract.systems.base import Progress, Stopwatch, System, SystemConfig, Trained, Withdrawal, no_progress
-from retract.systems.baselines.wrapper import Wrapper, differentiable, recorded, resumable
-
-
-class GradientAscentConfig(SystemConfig):
-    """Settings of gradient ascent."""
-
-    steps: Annotated[int, Field(ge=1, description="Steps of ascent on the forget set.")] = 5
-    stride: Annotated[
-        float, Field(gt=0, description="Length of a step, as a part of the norm of the forget set's own embeddings.")
-    ] = 0.1
-    rounds: Annotated[int, Field(ge=1, description="Rounds of fine-tuning on the retained data afterwards.")] = 30
+from retract.systems.base import Progress, ServerSide, Stopwatch, Trained, Withdrawal, no_progress
+from retract.systems.baselines.config import GradientAscentConfig
+from retract.systems.baselines.wrapper import Wrapper, continuing, differentiable, recorded
+from retract.systems.checks import require_extra
 
 
 class GradientAscent(Wrapper):
@@ -37,8 +21,8 @@ class GradientAscent(Wrapper):
 
     Parameters
     ----------
-    system
-        The system to unlearn from.
+    server
+        The half of the system to unlearn from.
     settings
         How far and how long.
 
@@ -49,11 +33,11 @@ class GradientAscent(Wrapper):
     """
 
     name = "ascent"
+    settings: GradientAscentConfig
 
-    def __init__(self, system: System, settings: GradientAscentConfig | None = None) -> None:
-        super().__init__(system)
-        self.settings = settings if settings is not None else GradientAscentConfig()
-        self._differentiable, self._resumable = differentiable(self.name, system), resumable(self.name, system)
+    def __init__(self, server: ServerSide, settings: GradientAscentConfig) -> None:
+        super().__init__(server, settings)
+        self._differentiable, self._continuing = differentiable(self.name, server), continuing(self.name, server)
 
     def unlearn(
         self,
@@ -65,23 +49,16 @@ class GradientAscent(Wrapper):
         progress: Progress = no_progress,
     ) -> Trained:
         """Ascend on the forget set, then a few rounds on what is left."""
-        watch, retained = Stopwatch(), trained.shared - withdrawal.forget
-        nodes = self.ascend(self._differentiable.nodes(trained), trained.shared, withdrawal.forget, seed)
+        require_extra(self.name, "learn", "torch")
+        from retract.systems.baselines.gradients import ascended
+
+        watch, forget, nodes = Stopwatch(), withdrawal.forget, self._differentiable.nodes(trained)
+        retained = trained.shared - forget
+        if len(forget):
+            loss_of = self._differentiable.objective(trained.shared, seed=seed, among=forget)
+            nodes = ascended(nodes, loss_of, forget, self.settings)
         climbed = self._differentiable.with_nodes(trained, nodes, retained)
-        result = self._resumable.resume(
+        result = self._continuing.continue_training(
             climbed, retained, engine, rounds=self.settings.rounds, seed=seed, progress=progress
         )
         return recorded(result, self.name, withdrawal, watch, trained.config)
-
-    def ascend(self, nodes: Tensor, shared: Interactions, forget: Interactions, seed: int) -> Tensor:
-        """The table (shape [n_users + n_items, d]) after the steps; as it was where there is nothing to forget."""
-        if not len(forget):
-            return nodes
-        loss_of = self._differentiable.objective(shared, seed=seed, among=forget)
-        own = np.union1d(forget.users, forget.items + forget.n_users)
-        length = self.settings.stride * nodes[torch.from_numpy(own)].norm()
-        for step in range(self.settings.steps):
-            point = nodes.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(loss_of(point, step), point)
-            nodes = nodes + length * gradient / gradient.norm().clamp_min(1e-12)
-        return nodes

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from retract.federation import Engine
-from retract.systems.base import Progress, Stopwatch, System, SystemConfig, Trained, Withdrawal, no_progress
-from retract.systems.baselines.wrapper import Wrapper, recorded, resumable
-
-
-class FineTuneConfig(SystemConfig):
-    """Settings of fine-tuning."""
-
-    rounds: Annotated[int, Field(ge=1, description="Rounds (steps, for a central system) on the retained data.")] = 20
+from retract.systems.base import Progress, ServerSide, Stopwatch, Trained, Withdrawal, no_progress
+from retract.systems.baselines.config import FineTuneConfig
+from retract.systems.baselines.wrapper import Wrapper, continuing, recorded
 
 
 class FineTune(Wrapper):
@@ -25,8 +16,8 @@ class FineTune(Wrapper):
 
     Parameters
     ----------
-    system
-        The system to go on with.
+    server
+        The half to go on with.
     settings
         How long.
 
@@ -37,11 +28,11 @@ class FineTune(Wrapper):
     """
 
     name = "finetune"
+    settings: FineTuneConfig
 
-    def __init__(self, system: System, settings: FineTuneConfig | None = None) -> None:
-        super().__init__(system)
-        self.settings = settings if settings is not None else FineTuneConfig()
-        self._resumable = resumable(self.name, system)
+    def __init__(self, server: ServerSide, settings: FineTuneConfig) -> None:
+        super().__init__(server, settings)
+        self._continuing = continuing(self.name, server)
 
     def unlearn(
         self,
@@ -54,7 +45,7 @@ class FineTune(Wrapper):
     ) -> Trained:
         """A few rounds on what is left."""
         watch, retained = Stopwatch(), trained.shared - withdrawal.forget
-        result = self._resumable.resume(
+        result = self._continuing.continue_training(
             trained, retained, engine, rounds=self.settings.rounds, seed=seed, progress=progress
         )
         return recorded(result, self.name, withdrawal, watch, trained.config)

@@ -7,78 +7,94 @@ from dataclasses import replace
 
 from retract.data import Interactions
 from retract.errors import ConfigError
-from retract.federation import Clients, Engine
+from retract.federation import Engine
 from retract.models.recommender import Recommender
 from retract.systems.base import (
+    Checkpoint,
+    Continuing,
     Differentiable,
+    Keep,
     Progress,
-    Resumable,
+    ServerSide,
     Stopwatch,
-    System,
     SystemConfig,
     Trained,
     Withdrawal,
+    keep_nothing,
     no_progress,
 )
 
 
 class Wrapper:
-    """A system whose training and recommendations are another's.
+    """A server's half whose training and recommendations are another's; how it unlearns is its own.
 
     What it trains carries the wrapped system's name and configuration, so that it compares with the wrapped system's
-    own; the settings of the method itself are in `settings` where it has any.
+    own. It prepares nothing: that is for the system's own way to unlearn.
 
     Parameters
     ----------
-    system
-        The system to wrap.
+    server
+        The half to wrap.
+    settings
+        Those of the method itself.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system = system
+    settings: SystemConfig
 
-    @property
-    def config(self) -> SystemConfig:
-        """The wrapped system's configuration."""
-        return self.system.config
+    def __init__(self, server: ServerSide, settings: SystemConfig) -> None:
+        self.server, self.config, self.settings = server, server.config, settings
 
-    def train(self, shared: Interactions, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
+    def train(
+        self,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        seed: int,
+        resume_from: Checkpoint | None = None,
+        keep: Keep = keep_nothing,
+        progress: Progress = no_progress,
+    ) -> Trained:
         """Train the wrapped system."""
-        return self.system.train(shared, engine, seed=seed, progress=progress)
+        return self.server.train(shared, engine, seed=seed, resume_from=resume_from, keep=keep, progress=progress)
 
-    def recommender(self, trained: Trained, clients: Clients) -> Recommender:
+    def recommender(self, trained: Trained) -> Recommender:
         """The wrapped system's recommender."""
-        return self.system.recommender(trained, clients)
+        return self.server.recommender(trained)
 
-    def views(self, trained: Trained, clients: Clients | None) -> Mapping[str, Recommender]:
+    def views(self, trained: Trained) -> Mapping[str, Recommender]:
         """The wrapped system's views."""
-        return self.system.views(trained, clients)
+        return self.server.views(trained)
 
 
-def resumable(method: str, system: System) -> Resumable:
-    """The system, if it can go on training.
+def called(server: ServerSide) -> str:
+    """What messages call the system of a server's half: the half's class, without "Server"."""
+    return type(server).__name__.removesuffix("Server").lower()
+
+
+def continuing(method: str, server: ServerSide) -> Continuing:
+    """The server's half, if it can go on training.
 
     Raises
     ------
     ConfigError
         If it cannot.
     """
-    if not isinstance(system, Resumable):
-        raise ConfigError(f"{method} needs a system that can go on training; {system.name} cannot")
-    return system
+    if not isinstance(server, Continuing):
+        raise ConfigError(f"{method} needs a system that can go on training; {called(server)} cannot")
+    return server
 
 
-def differentiable(method: str, system: System) -> Differentiable:
-    """The system, if its server fits a table by gradients.
+def differentiable(method: str, server: ServerSide) -> Differentiable:
+    """The server's half, if it fits a table by gradients.
 
     Raises
     ------
     ConfigError
         If it does not.
     """
-    if not isinstance(system, Differentiable):
-        raise ConfigError(f"{method} needs a system that fits a table of nodes by gradients; {system.name} has none")
-    return system
+    if not isinstance(server, Differentiable):
+        raise ConfigError(f"{method} needs a system that fits a table of nodes by gradients; {called(server)} has none")
+    return server
 
 
 def recorded(result: Trained, method: str, withdrawal: Withdrawal, watch: Stopwatch, config: SystemConfig) -> Trained:

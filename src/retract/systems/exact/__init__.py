@@ -1,6 +1,10 @@
 """Exact: closed-form recommenders that forget exactly."""
 
+from retract.systems.base import SystemType
 from retract.systems.exact.config import ExactConfig
-from retract.systems.exact.system import Exact
 
-__all__ = ["Exact", "ExactConfig"]
+EXACT = SystemType(
+    "exact", ExactConfig, "retract.systems.exact.server:ExactServer", "retract.systems.exact.client:ExactDevice"
+)
+
+__all__ = ["EXACT", "ExactConfig"]

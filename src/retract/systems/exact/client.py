@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from retract.data import Interactions
-from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
-from retract.models.ease import item_weights
+from retract.federation import Broadcast, ClientState, Cohort, Kept, Reply, TaskMakers, TaskSpec, Update
 from retract.models.gram import user_weights, weighted_gram
-from retract.models.graph_filter import filtered
 from retract.models.recommender import Recommender
-from retract.models.sparse import Pattern
-from retract.systems.exact.config import ExactConfig
-from retract.systems.exact.tables import Tables, form_of
+from retract.systems.base import Published
+from retract.systems.exact.config import TERM, ExactConfig
+from retract.systems.exact.reading import recommender_of
 
 
 class Term:
@@ -28,93 +22,38 @@ class Term:
     Sums of terms are exact, so the law holds to the last bit, and a secure sum over integers can carry it.
     """
 
-    def __init__(self, exponent: float) -> None:
-        self.exponent = exponent
+    def __init__(self, spec: TaskSpec) -> None:
+        self.update, self.config = spec.update, ExactConfig.model_validate(spec.settings)
 
-    def start(self, clients: NDArray[np.int64], seed: int) -> ClientState:
+    def start(self, clients: NDArray[np.int64], n_items: int, seed: int) -> ClientState:
         """A client keeps nothing."""
         return {}
 
     def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
-        """The cohort's sum, dense; a client's message is counted as the triangle of its term, 12 bytes a number."""
+        """The cohort's sum; a client's message is the triangle of its term."""
         shape = (len(cohort), cohort.n_items)
         rows = sp.csr_matrix((np.ones(len(cohort.items)), cohort.items, cohort.indptr), shape=shape)
-        gram = weighted_gram(rows, user_weights(cohort.degrees, self.exponent))
-        sent = torch.from_numpy(cohort.degrees * (cohort.degrees + 1) // 2 * 12)
-        return Reply(Update({"gram": torch.from_numpy(gram.toarray())}, len(cohort)), {}, sent)
+        gram = weighted_gram(rows, user_weights(cohort.degrees, self.config.ease_exponent))
+        sent = cohort.degrees * (cohort.degrees + 1) // 2 * 12
+        return Reply(Update(self.update, {"gram": gram.toarray()}, len(cohort)), {}, sent)
 
 
-class EaseRecommender:
-    """Scores x B with B = I - P diag(P)^{-1}, from the users' own histories, whatever they share.
+class ExactDevice:
+    """A device reads the rows of its own items, and keeps nothing (a `DeviceSide`)."""
 
-    Parameters
-    ----------
-    inverse
-        P, float64, shape [n_items, n_items].
-    """
+    def __init__(self, config: ExactConfig) -> None:
+        self.config = config
 
-    few = 32
-    """Up to so many users their items' rows are read from P; for more, B is made once."""
-    width = 512
-    """B is kept in blocks of so many columns: a block's rows stay in the processor's cache."""
+    @property
+    def tasks(self) -> TaskMakers:
+        """A user's term of the sums."""
+        return {TERM: Term}
 
-    def __init__(self, inverse: Tensor) -> None:
-        self.inverse = inverse
+    def reader(self, model: Published, kept: Kept) -> Recommender:
+        """The one reading of the one table."""
+        assert isinstance(model.config, ExactConfig)
+        return recommender_of(model.tables, model.config)
 
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
-        """Shape [len(users), n_items]."""
-        return self.scores_of(history.csr()[users])
-
-    def scores_of(self, own: sp.csr_matrix) -> Tensor:
-        """Scores from rows of ones (float32), shape [n, n_items]."""
-        if own.shape[0] <= self.few:
-            read = torch.stack([self.inverse[torch.from_numpy(row.indices.astype(np.int64))].sum(0) for row in own])
-            return (torch.from_numpy(own.toarray()) - read / self.inverse.diagonal()).float()
-        places = Pattern(own.indptr.astype(np.int64), own.indices.astype(np.int64), own.shape[1])
-        rows = places.csr(places.ones)
-        scores = torch.empty(own.shape)
-        for begin, block in self._blocks:
-            scores[:, begin : begin + self.width] = rows @ block
-        return scores
-
-    @cached_property
-    def _blocks(self) -> list[tuple[int, Tensor]]:
-        """First column and columns of B, block by block, float32."""
-        begins = range(0, len(self.inverse), self.width)
-        return [(begin, item_weights(self.inverse, begin, begin + self.width)) for begin in begins]
-
-
-class FilterRecommender:
-    """Scores by the graph filter, from the users' own histories, whatever they share."""
-
-    def __init__(self, tables: Tables, config: ExactConfig) -> None:
-        self.tables, self.config = tables, config
-
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
-        """Shape [len(users), n_items]."""
-        own = sp.csr_matrix(history.csr()[users], dtype=np.float64)
-        degrees, exponents = self.tables["degrees"].numpy(), (self.config.source_exponent, self.config.target_exponent)
-        return torch.from_numpy(filtered(own, self.tables.gram, degrees, *exponents)).float()
-
-
-class BlockRecommender:
-    """The filter's scores of all items, and on top EASE's of the most frequent ones."""
-
-    def __init__(self, tables: Tables, config: ExactConfig) -> None:
-        self.filter, self.ease = FilterRecommender(tables, config), EaseRecommender(tables["inverse"])
-        self.head, self.blend = tables["head"], config.blend
-
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
-        """Shape [len(users), n_items]."""
-        own = sp.csr_matrix(history.csr()[users][:, self.head.numpy()])
-        scores = self.blend * self.filter.scores(users, history)
-        scores[:, self.head] += self.ease.scores_of(own)
-        return scores
-
-
-def recommender_of(model: Mapping[str, Tensor], config: ExactConfig) -> Recommender:
-    """The recommender that reads these tables."""
-    form = form_of(model)
-    if form == "ease":
-        return EaseRecommender(model["inverse"])
-    return (FilterRecommender if form == "filter" else BlockRecommender)(Tables.of(model), config)
+    def views(self, model: Published, kept: Kept) -> Mapping[str, Recommender]:
+        """Nothing beyond what the server has."""
+        return {}

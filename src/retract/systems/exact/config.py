@@ -7,8 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from retract.federation import TensorSpec, UpdateSpec
+from retract.models.gram import UNIT
 from retract.systems.base import SystemConfig
 
+TERM = "term"
+"""The one task of Exact's devices."""
 Form = Literal["ease", "filter", "block"]
 
 
@@ -61,3 +65,8 @@ class ExactConfig(SystemConfig):
     def memory_for(n_items: int) -> float:
         """Gigabytes that EASE takes while it is made: three matrices of items by items."""
         return 24 * n_items**2 / 1e9
+
+
+def term_update(n_items: int) -> UpdateSpec:
+    """What clients answer to `TERM`: the sum of their terms of the Gram matrix, in whole multiples of `UNIT`."""
+    return UpdateSpec({"gram": TensorSpec((n_items, n_items), "float64", layout="triangle", unit=UNIT)})

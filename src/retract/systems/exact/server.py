@@ -1,58 +1,192 @@
-"""Exact's server: from sums over users to the closed form."""
+"""Exact's server: train, unlearn and extend, each to the closed form of what is then held."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from retract.data import Interactions
+from retract.errors import ConfigError, DataError, FederationError
+from retract.federation import Broadcast, Engine
 from retract.models.ease import regularised_inverse
-from retract.models.gram import gram_of, rows, user_weights, weighted_gram
-from retract.models.graph_filter import ChangedGram
-from retract.systems.exact.config import ExactConfig
-from retract.systems.exact.tables import Tables
+from retract.models.recommender import Recommender
+from retract.systems.base import (
+    Checkpoint,
+    Keep,
+    Kind,
+    Learnt,
+    Memory,
+    Progress,
+    Stopwatch,
+    Trained,
+    Withdrawal,
+    keep_nothing,
+    new_run,
+    no_progress,
+    require_same_system,
+    task_spec,
+)
+from retract.systems.checks import require_one_user_each
+from retract.systems.exact.closed_form import Solved, solve
+from retract.systems.exact.config import TERM, ExactConfig, term_update
+from retract.systems.exact.reading import recommender_of
+from retract.systems.exact.unlearning import resolve
+
+NAME = "exact"
 
 
-@dataclass(frozen=True)
-class Solved:
-    """A closed form and how it was reached, for the log."""
+class ExactServer:
+    """Closed forms of sums over users: EASE where memory suffices for it, the graph filter beyond, or both.
 
-    model: Mapping[str, Tensor]
-    how: Mapping[str, object]
+    To forget is to subtract: after every withdrawal the model is, to floating-point error, the one that training
+    without the data gives. What the server keeps for it is the shared data alone.
+
+    Parameters
+    ----------
+    config
+        Settings; the defaults fit MovieLens and Gowalla.
+    """
+
+    def __init__(self, config: ExactConfig) -> None:
+        self.config = config
+
+    def train(
+        self,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        seed: int,
+        resume_from: Checkpoint | None = None,
+        keep: Keep = keep_nothing,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Sum over users and solve, in one step; nothing is drawn at random, so `seed` plays no part.
+
+        Raises
+        ------
+        DataError
+            If nothing is shared, and private interactions do not count either.
+        ConfigError
+            If private interactions are to count in a catalog too large for EASE, or a client has more than one user.
+        """
+        require_one_user_each(NAME, engine)
+        watch = Stopwatch()
+        progress("training", 0, 1)
+        if self.config.count_private:
+            solved = _solve_through_clients(shared.n_items, self.config, engine, seed)
+        elif len(shared):
+            solved = solve(shared, self.config)
+        else:
+            raise DataError("nothing is shared: share something, or set count_private=true for sums over clients")
+        progress("training", 1, 1)
+        return _trained(solved, self.config, shared, seed, (), {"stage": "train"}, watch)
+
+    def unlearn(
+        self,
+        trained: Trained,
+        withdrawal: Withdrawal,
+        engine: Engine,
+        *,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Subtract. The result is the model of what is retained.
+
+        With `count_private`, what is unshared still counts as private, so the model stays; an erasure sums anew.
+        """
+        watch, config, retained = Stopwatch(), _config_of(trained), trained.shared - withdrawal.forget
+        progress("unlearning", 0, 1)
+        if not config.count_private:
+            users = np.unique(withdrawal.forget.users)
+            solved = resolve(trained.model, trained.shared, retained, users, config)
+        elif withdrawal.kind == "unshare":
+            solved = Solved(trained.model, {"method": "nothing to change", "why": "private interactions count too"})
+        else:
+            solved = _solve_through_clients(retained.n_items, config, engine, seed)
+        progress("unlearning", 1, 1)
+        record: dict[str, object] = {"stage": "unlearn", "request": withdrawal.request_id}
+        return _trained(solved, config, retained, trained.seed, trained.log, record, watch)
+
+    def extend(
+        self,
+        trained: Trained,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Add newly shared interactions, those of new users and of new items included.
+
+        Parameters
+        ----------
+        shared
+            What is new, over the catalog of `trained` or over one that appends to it.
+        engine
+            Reaches the clients as they are now.
+        """
+        watch, config = Stopwatch(), _config_of(trained)
+        progress("extending", 0, 1)
+        before = trained.shared.over(shared.catalog)
+        after = before | shared
+        if config.count_private:
+            solved = _solve_through_clients(after.n_items, config, engine, seed)
+        else:
+            solved = resolve(trained.model, before, after, np.unique((shared - before).users), config)
+        progress("extending", 1, 1)
+        return _trained(solved, config, after, trained.seed, trained.log, {"stage": "extend"}, watch)
+
+    def learnt(self, kind: Kind) -> Learnt:
+        """What is shared; with `count_private` all that is held, and what is only unshared is still held."""
+        if not self.config.count_private:
+            return "shared"
+        return "everything" if kind == "erase" else "nothing"
+
+    def recommender(self, trained: Trained) -> Recommender:
+        """The one reading of the one table, through what is shared."""
+        return recommender_of(trained.model, _config_of(trained))
+
+    def views(self, trained: Trained) -> Mapping[str, Recommender]:
+        """The one reading of the one table: devices keep nothing."""
+        return {"items": self.recommender(trained)}
 
 
-def solve(shared: Interactions, config: ExactConfig, reason: str = "training") -> Solved:
-    """The closed form of S, from nothing."""
-    form = config.form_for(shared.n_items)
-    how = {"form": form, "why": why(config, shared.n_items), "method": "closed form", "reason": reason}
-    if form == "ease":
-        return Solved({"inverse": regularised_inverse(gram_of(shared, config.ease_exponent), config.ridge)}, how)
-    degrees = shared.item_degrees()
-    dense = {"degrees": torch.from_numpy(degrees)}
-    if form == "block":
-        head = most_frequent(degrees, config.head_for(shared.n_items))
-        weights = user_weights(shared.user_degrees(), config.ease_exponent)
-        gram = weighted_gram(sp.csr_matrix(rows(shared)[:, head]), weights)
-        dense |= {"head": torch.from_numpy(head), "inverse": regularised_inverse(gram, config.ridge)}
-    return Solved(Tables(ChangedGram(gram_of(shared, config.filter_exponent)), dense), how)
+def _config_of(trained: Trained) -> ExactConfig:
+    """The settings that a model was trained with."""
+    require_same_system(NAME, trained)
+    assert isinstance(trained.config, ExactConfig)
+    return trained.config
 
 
-def why(config: ExactConfig, n_items: int) -> str:
-    """Why a catalog of this size gets its form."""
-    if config.form != "auto":
-        return f"form is set to {config.form}"
-    compared = "at most" if config.form_for(n_items) == "ease" else "more than"
-    need, limit = config.memory_for(n_items), config.memory_gb
-    return f"EASE of {n_items:,} items takes {need:.3g} GB, {compared} the {limit:g} GB that memory_gb allows"
+def _solve_through_clients(n_items: int, config: ExactConfig, engine: Engine, seed: int) -> Solved:
+    if config.form_for(n_items) != "ease":
+        raise ConfigError(
+            f"count_private sums dense matrices, and {n_items:,} items are too many for EASE: "
+            "raise memory_gb, or leave count_private off"
+        )
+    spec = task_spec(config, NAME, TERM, new_run(), term_update(n_items))
+    found = engine.run(spec, Broadcast(0, {}), engine.users, seed=seed)
+    if len(found.missing):
+        raise FederationError(
+            f"{len(found.missing):,} of {len(engine.users):,} users' devices did not answer, and the sum must be over "
+            "all of them: run it again"
+        )
+    inverse = regularised_inverse(sp.csr_matrix(found.update.tensors["gram"]), config.ridge)
+    return Solved({"inverse": inverse}, {"form": "ease", "method": "closed form of a sum over clients"})
 
 
-def most_frequent(degrees: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The codes of the `count` most frequent items, of equals the lower codes, ascending."""
-    order = np.lexsort((np.arange(len(degrees)), -degrees))
-    return np.sort(order[:count])
+def _trained(
+    solved: Solved,
+    config: ExactConfig,
+    shared: Interactions,
+    seed: int,
+    log: tuple[Any, ...],
+    record: dict[str, object],
+    watch: Stopwatch,
+) -> Trained:
+    record = {**record, **solved.how, "seconds": round(watch.seconds, 6)}
+    # Devices keep nothing of Exact, so any run will do.
+    return Trained(NAME, config, seed, new_run(), solved.model, Memory({}), shared, (*log, record))

@@ -16,17 +16,15 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 import scipy.sparse as sp
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
-from torch import Tensor
 
 from retract.data import Catalog, Interactions
 from retract.errors import ConfigError, FolderError
 from retract.models.ease import item_weights, regularised_inverse
 from retract.models.gram import rows, user_weights, weighted_gram
-from retract.models.recommender import recommend_to
+from retract.models.recommender import Scores, recommend, rows_of
 from retract.systems.base import Trained
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.tables import Tables, form_of
@@ -52,9 +50,10 @@ class ShippedModel:
     titles: NDArray[np.str_] | None
     matrix: sp.csr_matrix
 
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """Shape [len(users), n_items]."""
-        return torch.from_numpy((history.csr()[users] @ self.matrix).toarray())
+        found: Scores = (rows_of(users, history) @ self.matrix).toarray()
+        return found
 
     def recommend(self, items: Iterable[str], k: int | None = None) -> list[tuple[str, str, float]]:
         """The `k` best items for somebody who has `items`: original id, title and score of each.
@@ -68,7 +67,13 @@ class ShippedModel:
         """
         catalog = Catalog(np.array(["somebody"]), self.item_ids, self.titles)
         own = catalog.items(items)
-        return recommend_to(self, 0, Interactions.of(catalog, np.zeros(len(own)), own), k)
+        history = Interactions.of(catalog, np.zeros(len(own)), own)
+        best = recommend(self, np.zeros(1, dtype=np.int64), history, min(10, catalog.n_items) if k is None else k)
+        return [
+            (str(self.item_ids[item]), catalog.title(item), score)
+            for item, score in zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True)
+            if np.isfinite(score)
+        ]
 
     def to_bytes(self) -> bytes:
         """The file."""
@@ -174,20 +179,20 @@ def _item_matrix(trained: Trained, epsilon: float | None, delta: float, entries:
     if form == "ease":
         return _dense_matrix(trained.model["inverse"], entries)
     tables = Tables.of(trained.model)
-    known = np.maximum(tables["degrees"].numpy(), 1).astype(np.float64)
+    known = np.maximum(tables["degrees"], 1).astype(np.float64)
     left, right = sp.diags(known**-config.source_exponent), sp.diags(known**-config.target_exponent)
     filtered = _largest(sp.csr_matrix(left @ tables.gram.total @ right), entries)
     if form == "filter":
         return filtered
-    head = tables["head"].numpy()
+    head = tables["head"]
     part = sp.coo_matrix(_dense_matrix(tables["inverse"], entries))
     ease = sp.csr_matrix((part.data, (head[part.row], head[part.col])), shape=filtered.shape)
     return sp.csr_matrix(config.blend * filtered + ease)
 
 
-def _dense_matrix(inverse: Tensor, entries: int) -> sp.csr_matrix:
+def _dense_matrix(inverse: NDArray[np.float64], entries: int) -> sp.csr_matrix:
     """The largest entries of EASE's B."""
-    matrix = item_weights(inverse).numpy()
+    matrix = item_weights(inverse)
     entries = min(entries, matrix.size)
     limit = np.partition(np.abs(matrix).ravel(), matrix.size - entries)[matrix.size - entries]
     return sp.csr_matrix(np.where(np.abs(matrix) >= limit, matrix, 0))

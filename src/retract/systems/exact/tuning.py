@@ -14,9 +14,9 @@ from retract.data.splits import split_per_user
 from retract.errors import DataError
 from retract.evaluation.ranking import evaluate
 from retract.systems.base import Progress, Stopwatch, no_progress
-from retract.systems.exact.client import recommender_of
+from retract.systems.exact.closed_form import solve
 from retract.systems.exact.config import ExactConfig
-from retract.systems.exact.server import solve
+from retract.systems.exact.reading import recommender_of
 
 GRIDS: Mapping[str, Mapping[str, Sequence[float]]] = {
     "ease": {"ease_exponent": (0.25, 0.5, 0.75), "ridge": (10, 20, 50, 100, 200)},

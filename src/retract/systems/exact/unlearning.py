@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from retract.data import Interactions
+from retract.federation import Arrays
 from retract.models.ease import changed_inverse, exchanged_inverse, inverse_error, with_new_items
 from retract.models.gram import rows, user_weights, weighted_gram
+from retract.systems.exact.closed_form import Solved, most_frequent, solve
 from retract.systems.exact.config import ExactConfig
-from retract.systems.exact.server import Solved, most_frequent, solve
 from retract.systems.exact.tables import Tables, form_of
 
 WORTH = 4
@@ -58,16 +58,16 @@ class Difference:
         """The terms' signed weights, shape [r]."""
         return self.signs * user_weights(np.diff(self.users.indptr), exponent)
 
-    def of_items(self, degrees: Tensor) -> Tensor:
+    def of_items(self, degrees: NDArray[np.int64]) -> NDArray[np.int64]:
         """Item degrees after the change."""
         signs = np.repeat(self.signs, np.diff(self.users.indptr)).astype(np.int64)
-        out = degrees.numpy().copy()
+        out = degrees.copy()
         np.add.at(out, self.users.indices, signs)
-        return torch.from_numpy(out)
+        return out
 
 
 def resolve(
-    model: Mapping[str, Tensor],
+    model: Arrays,
     before: Interactions,
     after: Interactions,
     users: NDArray[np.int64],
@@ -98,7 +98,7 @@ def resolve(
     dense = {**tables.dense, "degrees": difference.of_items(tables.dense["degrees"])}
     how["method"] = "sums changed"
     if form == "block":
-        solved = _resolve_inverse(dense["inverse"], dense["head"].numpy(), difference, after, config, how)
+        solved = _resolve_inverse(dense["inverse"], dense["head"], difference, after, config, how)
         if "degrees" in solved.model:  # solved anew as a whole
             return solved
         dense, how = {**dense, **solved.model}, {**how, **solved.how}
@@ -106,7 +106,7 @@ def resolve(
 
 
 def _resolve_inverse(
-    inverse: Tensor,
+    inverse: NDArray[np.float64],
     head: NDArray[np.int64],
     difference: Difference,
     after: Interactions,
@@ -128,7 +128,7 @@ def _resolve_inverse(
         inverse = changed_inverse(inverse, terms[some], difference.weights(config.ease_exponent)[some])
         _isolate(inverse, np.flatnonzero(np.isin(head, _left_alone(difference, after))), config.ridge)
     interactions, weights = rows(after), user_weights(after.user_degrees(), config.ease_exponent)
-    tables = {"inverse": inverse}
+    tables: dict[str, NDArray[Any]] = {"inverse": inverse}
     if config.form_for(after.n_items) == "block":
         now = most_frequent(after.item_degrees(), config.head_for(after.n_items))
         if not np.array_equal(now, head):
@@ -138,7 +138,7 @@ def _resolve_inverse(
             new = sp.diags(weights) @ interactions[:, come]
             inverse = exchanged_inverse(inverse, head, now, (interactions[:, now].T @ new).toarray(), config.ridge)
             how, head = {**how, "exchanged": len(come)}, now
-        tables = {"inverse": inverse, "head": torch.from_numpy(head)}
+        tables = {"inverse": inverse, "head": head}
     error = inverse_error(inverse, interactions, weights, config.ridge, head)
     if not error <= config.drift:
         return solve(after, config, f"estimated error {error:.1e} of the low-rank update")
@@ -152,10 +152,9 @@ def _left_alone(difference: Difference, after: Interactions) -> NDArray[np.int64
     return alone
 
 
-def _isolate(inverse: Tensor, places: NDArray[np.int64], ridge: float) -> None:
+def _isolate(inverse: NDArray[np.float64], places: NDArray[np.int64], ridge: float) -> None:
     """Set to what they are the rows of items that nobody holds: rounding would tell that somebody once did."""
     if len(places):
-        at = torch.from_numpy(places)
-        inverse[at] = 0
-        inverse[:, at] = 0
-        inverse[at, at] = 1 / ridge
+        inverse[places] = 0
+        inverse[:, places] = 0
+        inverse[places, places] = 1 / ridge

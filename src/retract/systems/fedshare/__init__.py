@@ -1,6 +1,14 @@
 """FedShare: federated recommendation with user-chosen sharing, and contrastive unlearning."""
 
+from retract.systems.base import SystemType
 from retract.systems.fedshare.config import FedShareConfig
-from retract.systems.fedshare.system import FedShare
 
-__all__ = ["FedShare", "FedShareConfig"]
+FEDSHARE = SystemType(
+    "fedshare",
+    FedShareConfig,
+    "retract.systems.fedshare.server:FedShareServer",
+    "retract.systems.fedshare.client:FedShareDevice",
+    extra="learn",
+)
+
+__all__ = ["FEDSHARE", "FedShareConfig"]

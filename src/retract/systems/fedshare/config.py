@@ -1,4 +1,4 @@
-"""The settings of FedShare, each with what it does."""
+"""The settings of FedShare, each with what it does, and what its clients are asked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from retract.federation import TensorSpec, UpdateSpec
 from retract.systems.base import SystemConfig
+
+NAME = "fedshare"
+EPOCH = "local epoch"
+"""The one task of FedShare's devices."""
+BETAS = (0.9, 0.99)
+"""How slowly the moments of Adam follow, of the server's tables and of the clients' vectors alike."""
 
 
 class FedShareConfig(SystemConfig):
@@ -57,3 +64,18 @@ class FedShareConfig(SystemConfig):
     unlearn_contrast: Annotated[float, Field(ge=0, description="Contrast: weight of the contrastive loss.")] = 0.3
     ascent: Annotated[float, Field(ge=0, description="Contrast: weight of the ascent on the forgotten edges.")] = 5.0
     stay_close: Annotated[float, Field(ge=0, description="Contrast: pull on nodes that R does not touch.")] = 1.0
+
+
+def epoch_update(n_items: int, dimension: int) -> UpdateSpec:
+    """What clients answer to `EPOCH`.
+
+    Their gradients of Q, rows of the touched items only; Σ n^{1-a}, what these are divided by; and how many
+    interactions they learned from.
+    """
+    return UpdateSpec(
+        {
+            "item_gradient": TensorSpec((n_items, dimension), layout="rows"),
+            "weight": TensorSpec(()),
+            "interactions": TensorSpec((), "int64"),
+        }
+    )

@@ -1,159 +1,290 @@
-"""FedShare's server: the shared graph and the federated item table. It sees no private interaction."""
+"""FedShare's server: train, unlearn and go on training. It sees no private interaction.
+
+What takes gradients is imported where it is called, so that a server which only reads a model needs NumPy alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from retract import streams
 from retract.data import Interactions
-from retract.federation import Broadcast, Update
-from retract.models.ego import EgoBatch
-from retract.models.graph import BipartiteGraph
-from retract.models.lightgcn import initial_embeddings
-from retract.models.losses import activity_weights, aligned_info_nce, bpr
-from retract.models.negatives import sample_negatives
-from retract.models.spectral import spectral_embeddings
-from retract.systems.base import Progress, no_progress
-from retract.systems.fedshare.config import FedShareConfig
+from retract.errors import FederationError
+from retract.federation import Engine
+from retract.models.recommender import DotProduct, HistoryReader, Recommender
+from retract.systems.base import (
+    Checkpoint,
+    Keep,
+    Kind,
+    Learnt,
+    Objective,
+    Progress,
+    Stopwatch,
+    Trained,
+    Withdrawal,
+    keep_nothing,
+    new_run,
+    no_progress,
+    require_same_system,
+)
+from retract.systems.checks import require_extra, require_one_user_each, require_own_checkpoint, require_several
+from retract.systems.fedshare.config import NAME, FedShareConfig
 
-BETAS = (0.9, 0.99)
-SLOWEST = 0.2
-"""The part of its rate at which the server's fit ends."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
-
-class SharedGraph:
-    """The high-order graph of what is shared, and how a table of its nodes is read and fitted.
-
-    Parameters
-    ----------
-    shared
-        S, all that the server holds; not empty.
-    config
-        Settings.
-    """
-
-    def __init__(self, shared: Interactions, config: FedShareConfig) -> None:
-        self.shared, self.config = shared, config
-        self.graph = BipartiteGraph(shared)
-
-    def global_view(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """Z = Σ_l Â(S)^l E, parted into users [n_users, d] and items [n_items, d]."""
-        final = self.graph.propagate(nodes, self.config.layers)
-        return final[: self.graph.n_users], final[self.graph.n_users :]
-
-    def start(self, seed: int) -> Tensor:
-        """E before any step: the leading singular vectors of the graph, a function of S and the seed."""
-        return spectral_embeddings(self.shared, self.config.dimension, self.config.spectral_scale, seed)
-
-    def fit(self, nodes: Tensor, steps: range, seed: int, progress: Progress = no_progress) -> Iterator[Tensor]:
-        """E after each step of Adam on BPR and L2, from `nodes`; a keyed part of the sharers in each step.
-
-        Nothing that clients compute enters, so the fitted table is a function of S and the seed.
-        """
-        table = nodes.clone().requires_grad_()
-        adam = torch.optim.Adam([table], betas=BETAS, eps=1e-15)
-        for number, step in enumerate(steps):
-            adam.param_groups[0]["lr"] = self.config.server_rate * (1 - (1 - SLOWEST) * number / len(steps))
-            losses, weights = self._edges(*self.global_view(table), self._taking_part(step, seed), seed, step)
-            loss = losses @ weights / weights.sum().clamp_min(1e-12) + self.penalty(table)
-            adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            adam.step()
-            progress("shared graph", number + 1, len(steps))
-            yield table.detach()
-
-    def ranking_loss(
-        self, users: Tensor, items: Tensor, seed: int, step: int, among: NDArray[np.bool_] | None = None
-    ) -> Tensor:
-        """Mean BPR over the shared edges, a user read as own node plus ego graph: z_u + |S_u|^{-1/2} Σ z_i.
-
-        With `among` (shape [len(shared)]), the sum over the edges where it is true, divided by the weight of all edges.
-        """
-        losses, weights = self._edges(users, items, self.shared.active_users(), seed, step)
-        counted = weights if among is None else weights * torch.from_numpy(among)
-        return losses @ counted / weights.sum().clamp_min(1e-12)
-
-    def penalty(self, nodes: Tensor) -> Tensor:
-        """L2 per node, so that users and items are held alike however many there are of each."""
-        users, items = nodes[: self.graph.n_users], nodes[self.graph.n_users :]
-        size = users.square().sum() / len(users) + items.square().sum() / len(items)
-        return 0.5 * self.config.server_regularisation * size
-
-    def _taking_part(self, step: int, seed: int) -> NDArray[np.int64]:
-        """The sharers of a step: each belongs to one keyed group, and the groups take turns."""
-        sharers, groups = self.shared.active_users(), round(1 / self.config.server_part)
-        chosen = sharers[streams.below(groups, seed, 0, sharers, "server step") == step % groups]
-        return chosen if len(chosen) else sharers
-
-    def _edges(
-        self, users: Tensor, items: Tensor, among: NDArray[np.int64], seed: int, step: int
-    ) -> tuple[Tensor, Tensor]:
-        """BPR and weight of each shared edge of some users."""
-        indptr, own = self.shared.rows_of(among)
-        negatives = sample_negatives(among, indptr, own, self.shared.n_items, seed=seed, round=step)
-        batch = EgoBatch(indptr, own, np.maximum(negatives, 0), self.shared.n_items)
-        scores = batch.scores(users[torch.from_numpy(among)] + batch.read(items), items)
-        losses = bpr(scores.positive[:, None], scores.negative).mean(dim=1)
-        degrees = np.diff(indptr)
-        weights = activity_weights(degrees, self.shared.n_items, self.config.activity_exponent)
-        return losses, weights.repeat_interleave(torch.from_numpy(degrees))
+    from retract.systems.fedshare.graph import Fitted
+    from retract.systems.fedshare.rounds import RoundServer
 
 
-class Server:
-    """The server's state in a round: Q with a fresh Adam, and what it reads from its own table E.
+class FedShareServer:
+    """Federated recommendation with user-chosen sharing (Qu et al., arXiv 2603.11610, 2026).
 
     Parameters
     ----------
-    shared
-        S.
-    nodes
-        E, fitted to S; shape [n_users + n_items, d].
     config
-        Settings.
-    seed
-        Key of the initial table and of all draws.
-    items
-        Q to go on from. The initial one unless given.
+        Settings; the defaults fit MovieLens.
     """
 
-    def __init__(
-        self, shared: Interactions, nodes: Tensor, config: FedShareConfig, seed: int, items: Tensor | None = None
-    ) -> None:
-        self.config, self.seed, self.nodes = config, seed, nodes
-        if items is None:
-            items = initial_embeddings(shared.n_items, config.dimension, config.initial_scale, seed, "items")
-        self.items = items.clone().requires_grad_()
-        self.global_items = SharedGraph(shared, config).global_view(nodes)[1] if len(shared) else None
-        self.coverage = 0.0
-        self._shared_degrees = shared.user_degrees()
-        self._adam = torch.optim.Adam([self.items], lr=config.item_rate, betas=BETAS, eps=1e-15)
+    def __init__(self, config: FedShareConfig) -> None:
+        self.config = config
 
-    def broadcast(self, round: int) -> Broadcast:
-        """What the clients get: Q, the coverage, and Z's items where anything is shared."""
-        tables = {"items": self.items.detach(), "coverage": torch.tensor(self.coverage)}
-        if self.global_items is not None:
-            tables["global_items"] = self.global_items
-        return Broadcast(round, tables)
+    def train(
+        self,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        seed: int,
+        resume_from: Checkpoint | None = None,
+        keep: Keep = keep_nothing,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Fit the shared graph, then learn in rounds of the clients, from nothing.
 
-    def apply(self, update: Update, broadcast: Broadcast, users: NDArray[np.int64]) -> None:
-        """One Adam step of Q on the clients' mean gradient, L2, and λ c InfoNCE(Q, Z_items), c being the coverage."""
-        gradient = update.tensors["item_gradient"] / update.tensors["weight"].clamp_min(1e-12)
-        gradient = gradient + self.config.regularisation * self.items.detach() / len(self.items)
-        if self.global_items is not None:
-            aligned = self._alignment(self.global_items, broadcast.round)
-            gradient = gradient + torch.autograd.grad(aligned, self.items)[0]
-        self.items.grad = gradient
-        self._adam.step()
-        self.coverage = float(self._shared_degrees[users].sum() / max(int(update.tensors["interactions"]), 1))
+        Raises
+        ------
+        DataError
+            If fewer than two users hold an interaction.
+        ConfigError
+            If a client has more than one user, or `resume_from` is of another training.
+        FederationError
+            If no device answered in any round.
+        """
+        require_extra(NAME, "learn", "torch")
+        from retract.systems.fedshare.rounds import Training
 
-    def _alignment(self, global_items: Tensor, step: int) -> Tensor:
-        """λ c times the mean InfoNCE of a keyed batch of items between the two tables."""
-        order = streams.bits(self.seed, step, 0, "alignment", np.arange(len(global_items)))
-        batch = torch.from_numpy(np.argsort(order)[: self.config.contrast_batch])
-        strength = self.config.contrast * self.coverage
-        return strength * aligned_info_nce(self.items[batch], global_items[batch], self.config.temperature).mean()
+        require_several(NAME, engine)
+        require_one_user_each(NAME, engine)
+        if resume_from is not None:
+            require_own_checkpoint(resume_from, NAME, self.config, seed)
+        return Training(shared, self.config, seed, resume_from, keep, progress).trained(engine)
+
+    def unlearn(
+        self,
+        trained: Trained,
+        withdrawal: Withdrawal,
+        engine: Engine,
+        *,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Make the server's table forget, and then what the clients make together.
+
+        The server's table, by `refit`: it is, bit for bit, the one that training without the forget set gives, for it
+        is a function of what is shared. By `contrast` it is moved there, see `ContrastiveUnlearning`, and one snapshot
+        is kept, itself: the older ones were made with what is now withdrawn.
+
+        What the clients make: after "unshare" they still hold the data, so Q and their vectors only follow the new
+        table for a few rounds; where no device can be reached, Q stays. After "erase" Q must know nothing of it, and Q
+        is a sum over everyone: all start anew, for fewer rounds than in training and at higher rates.
+
+        Raises
+        ------
+        FederationError
+            If an erasure reaches no device; nothing is changed then.
+        """
+        require_extra(NAME, "learn", "torch")
+        from retract.systems.fedshare.rounds import finish
+
+        config, watch = _config_of(trained), Stopwatch()
+        if withdrawal.kind == "erase" and not len(engine.users):
+            raise FederationError(
+                f"{NAME} learns anew with its devices to erase, and none with an interaction can be reached from here: "
+                "nothing was changed; run this where they are"
+            )
+        retained = trained.shared - withdrawal.forget
+        fitted = _forgotten(trained, retained, withdrawal.forget, config, seed, progress)
+        if withdrawal.kind == "erase":
+            rounds = config.erase_rounds
+            server = _start_anew(fitted.nodes, retained, config, engine, trained.seed, progress)
+        else:
+            rounds = config.unlearn_rounds if len(engine.users) else 0
+            server = _continue(trained, fitted.nodes, retained, config, engine, rounds, seed, progress)
+        record = {"stage": "unlearn", "request": withdrawal.request_id, "rounds": rounds}
+        record |= {"seconds": round(watch.seconds, 4)}
+        return finish(server, retained, fitted.snapshots, config, trained.seed, (*trained.log, record))
+
+    def continue_training(
+        self,
+        trained: Trained,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        rounds: int,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """More steps on the shared graph, and more rounds at the rate of unlearning: another would jolt Q.
+
+        Raises
+        ------
+        FederationError
+            If no device can be reached.
+        """
+        require_extra(NAME, "learn", "torch")
+        from retract.systems.fedshare.graph import Fit, SharedGraph
+        from retract.systems.fedshare.rounds import finish
+
+        config, watch = _config_of(trained), Stopwatch()
+        if not len(engine.users):
+            raise FederationError(f"{NAME} learns with its devices, and none can be reached from here")
+        nodes, steps = _nodes(trained), range(config.server_steps, config.server_steps + rounds)
+        if len(shared):
+            nodes = Fit(SharedGraph(shared, config), nodes, steps, seed).run(progress).nodes
+        server = _continue(trained, nodes, shared, config, engine, rounds, seed, progress)
+        record = {"stage": "continue", "rounds": rounds, "seconds": round(watch.seconds, 4)}
+        return finish(server, shared, [nodes], config, trained.seed, (*trained.log, record))
+
+    def learnt(self, kind: Kind) -> Learnt:
+        """All that is held; what is unshared was learnt on the server."""
+        return "everything" if kind == "erase" else "shared"
+
+    def recommender(self, trained: Trained) -> Recommender:
+        """Z read through what is shared; Q where nothing is, for that is all there is then."""
+        require_same_system(NAME, trained)
+        return HistoryReader(trained.model.get("global_items", trained.model["items"]))
+
+    def views(self, trained: Trained) -> Mapping[str, Recommender]:
+        """Q and Z read through a history, and the server's own rows of the sharers."""
+        found: dict[str, Recommender] = {"items": HistoryReader(trained.model["items"])}
+        if "global_items" in trained.model:
+            require_extra(NAME, "learn", "torch")
+            from retract.systems.fedshare.graph import SharedGraph
+
+            users, items = SharedGraph(trained.shared, _config_of(trained)).global_view(_nodes(trained))
+            found["shared items"] = HistoryReader(items.numpy())
+            found["sharers"] = DotProduct(users.numpy(), items.numpy())
+        return found
+
+    def nodes(self, trained: Trained) -> NDArray[np.float32]:
+        """The server's own table E."""
+        nodes: NDArray[np.float32] = trained.memory.tables["nodes"]
+        return nodes
+
+    def objective(self, shared: Interactions, *, seed: int, among: Interactions | None = None) -> Objective:
+        """BPR on the shared graph, and L2; the contrast with Q is left out."""
+        require_extra(NAME, "learn", "torch")
+        from retract.systems.fedshare.graph import SharedGraph
+
+        graph = SharedGraph(shared, self.config)
+        mask = None if among is None else among.contains(shared)
+
+        def loss(nodes: Tensor, step: int) -> Tensor:
+            ranking = graph.ranking_loss(*graph.global_view(nodes), seed, step, mask)
+            return ranking if among is not None else ranking + graph.penalty(nodes)
+
+        return loss
+
+    def with_nodes(self, trained: Trained, nodes: NDArray[np.float32], shared: Interactions) -> Trained:
+        """Q as it was, E replaced."""
+        require_extra(NAME, "learn", "torch")
+        from retract.models.learn.arrays import as_tensor
+        from retract.systems.fedshare.rounds import RoundServer, finish
+
+        config, table = _config_of(trained), as_tensor(nodes)
+        server = RoundServer(shared, table, config, trained.seed, trained.run, trained)
+        return finish(server, shared, [table], config, trained.seed, trained.log)
+
+
+def _config_of(trained: Trained) -> FedShareConfig:
+    """The settings that a model was trained with."""
+    require_same_system(NAME, trained)
+    assert isinstance(trained.config, FedShareConfig)
+    return trained.config
+
+
+def _nodes(trained: Trained) -> Tensor:
+    """The server's own table E, as a tensor."""
+    from retract.models.learn.arrays import as_tensor
+
+    return as_tensor(trained.memory.tables["nodes"])
+
+
+def _forgotten(
+    trained: Trained,
+    retained: Interactions,
+    forget: Interactions,
+    config: FedShareConfig,
+    seed: int,
+    progress: Progress,
+) -> Fitted:
+    """E without the forget set, and the snapshots to forget by the next time."""
+    from retract.systems.fedshare.graph import Fitted, fit, snapshots_in
+    from retract.systems.fedshare.unlearning import ContrastiveUnlearning
+
+    if config.unlearning == "refit" or not len(retained):
+        return fit(retained, config, trained.seed, progress)
+    before = _nodes(trained)
+    snapshots = snapshots_in(trained.memory.tables) or [before]
+    nodes = ContrastiveUnlearning(retained, forget, before, snapshots, config, seed).run(progress)
+    return Fitted(nodes, [nodes])
+
+
+def _continue(
+    trained: Trained,
+    nodes: Tensor,
+    shared: Interactions,
+    config: FedShareConfig,
+    engine: Engine,
+    rounds: int,
+    seed: int,
+    progress: Progress,
+) -> RoundServer:
+    """The server after more rounds from Q as trained, at the rate of unlearning.
+
+    Where no device answers, the coverage falls as what is shared does: all else that users hold is where it was.
+    """
+    from retract.systems.fedshare.rounds import RoundServer, run_rounds
+
+    quiet, first = config.model_copy(update={"item_rate": config.unlearn_item_rate}), _next_round(trained, config)
+    server = RoundServer(shared, nodes, quiet, seed, trained.run, trained)
+    run_rounds(server, engine, range(first, first + rounds), "unlearning", progress)
+    if not server.answered:
+        server.coverage *= len(shared) / max(len(trained.shared), 1)
+    return server
+
+
+def _next_round(trained: Trained, config: FedShareConfig) -> int:
+    """The number of the next round: no device is asked for the same one twice, unless it is to do it again."""
+    return config.rounds + sum(int(record.get("rounds", 0)) for record in trained.log)
+
+
+def _start_anew(
+    nodes: Tensor, shared: Interactions, config: FedShareConfig, engine: Engine, seed: int, progress: Progress
+) -> RoundServer:
+    """The server after `erase_rounds` rounds from nothing, which go as far as all rounds of training.
+
+    Raises
+    ------
+    FederationError
+        If no device answered in any of them.
+    """
+    from retract.systems.fedshare.rounds import RoundServer, require_answers, run_rounds
+
+    times = config.rounds / config.erase_rounds
+    rates = {"item_rate": config.item_rate * times, "client_rate": config.client_rate * times}
+    server = RoundServer(shared, nodes, config.model_copy(update=rates), seed, new_run())
+    return require_answers(run_rounds(server, engine, range(config.erase_rounds), "unlearning", progress))

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from retract import streams
 from retract.data import Interactions
-from retract.models.losses import info_nce
-from retract.systems.fedshare.config import FedShareConfig
-from retract.systems.fedshare.server import BETAS, SharedGraph
+from retract.models.learn.arrays import as_tensor
+from retract.models.learn.losses import info_nce
+from retract.models.nodes import affected_nodes, without_isolated
+from retract.systems.base import Progress, no_progress
+from retract.systems.fedshare.config import BETAS, FedShareConfig
+from retract.systems.fedshare.graph import SharedGraph
 
 
 class ContrastiveUnlearning:
@@ -58,12 +60,11 @@ class ContrastiveUnlearning:
         self.config, self.seed = config, seed
         self.graph = SharedGraph(retained, config)
         self.affected = torch.from_numpy(affected_nodes(retained, forget))
-        start = without_isolated(nodes, retained, forget)
+        start = _cleared(nodes, retained, forget)
         self.nodes = start.clone().requires_grad_()
         self.start = start
         self.positives = [
-            self._view(without_isolated(snapshot, retained, forget), self.graph)[self.affected]
-            for snapshot in snapshots
+            self._view(_cleared(snapshot, retained, forget), self.graph)[self.affected] for snapshot in snapshots
         ]
         induced = self._view(nodes, SharedGraph(retained | forget, config)) - self._view(start, self.graph)
         self.induced = induced[self.affected]
@@ -72,6 +73,13 @@ class ContrastiveUnlearning:
         self.forgotten = forget.contains(theirs)
         self.share = len(theirs) / len(retained)
         self.adam = torch.optim.Adam([self.nodes], lr=config.unlearn_rate, betas=BETAS, eps=1e-15)
+
+    def run(self, progress: Progress = no_progress) -> Tensor:
+        """E after all steps."""
+        for number in range(self.config.unlearn_steps):
+            self.step(number)
+            progress("shared graph", number + 1, self.config.unlearn_steps)
+        return self.nodes.detach()
 
     def step(self, number: int) -> None:
         """One Adam step of E."""
@@ -112,21 +120,6 @@ class ContrastiveUnlearning:
         return torch.cat(graph.global_view(nodes))
 
 
-def affected_nodes(retained: Interactions, forget: Interactions) -> NDArray[np.int64]:
-    """Endpoints of the forget set and their neighbours in the graph as it was, node numbers ascending."""
-    n_users = forget.n_users
-    users, items = np.unique(forget.users), np.unique(forget.items)
-    before = retained | forget
-    near_users = before.users[np.isin(before.items, items)]
-    near_items = before.items[np.isin(before.users, users)]
-    nodes: NDArray[np.int64] = np.concatenate([users, near_users, items + n_users, near_items + n_users])
-    return np.unique(nodes)
-
-
-def without_isolated(nodes: Tensor, retained: Interactions, forget: Interactions) -> Tensor:
-    """A copy in which nodes that lost their last edge are zero: nothing of them is retained, so nothing may stay."""
-    gone_users = np.setdiff1d(forget.users, retained.users)
-    gone_items = np.setdiff1d(forget.items, retained.items)
-    kept = nodes.clone()
-    kept[torch.from_numpy(np.concatenate([gone_users, gone_items + forget.n_users]))] = 0
-    return kept
+def _cleared(nodes: Tensor, retained: Interactions, forget: Interactions) -> Tensor:
+    """A copy in which nodes that lost their last edge are zero."""
+    return as_tensor(without_isolated(nodes.numpy(), retained, forget))

@@ -1,6 +1,14 @@
 """PersonalFR: private encoders, one federated decoder."""
 
+from retract.systems.base import SystemType
 from retract.systems.personalfr.config import PersonalFRConfig
-from retract.systems.personalfr.system import PersonalFR
 
-__all__ = ["PersonalFR", "PersonalFRConfig"]
+PERSONALFR = SystemType(
+    "personalfr",
+    PersonalFRConfig,
+    "retract.systems.personalfr.server:PersonalFRServer",
+    "retract.systems.personalfr.client:PersonalFRDevice",
+    extra="learn",
+)
+
+__all__ = ["PERSONALFR", "PersonalFRConfig"]

@@ -1,355 +1,53 @@
-"""PersonalFR beside the user's data: counting, and the local epochs."""
+"""PersonalFR beside the user's data: the recommendations, and what a device can do for the server.
+
+What takes gradients is imported where it is called.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Mapping
+from functools import partial
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from retract.federation import ClientTask, Kept, TaskMakers, TaskSpec
+from retract.models.recommender import Recommender
+from retract.systems.base import Published
+from retract.systems.checks import require_extra
+from retract.systems.personalfr import PERSONALFR
+from retract.systems.personalfr.config import CENSUS, LOCAL_TRAINING, NAME, PULL, SILO_TRAINING, PersonalFRConfig
 
-from retract import streams
-from retract.errors import DataError
-from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
-from retract.models.autoencoder import ENCODER, Parameters, Widths, initial, squash, squash_back
-from retract.models.local_steps import SteppedInput, SteppedLayer, SteppedRows
-from retract.models.negatives import sample_negatives
-from retract.models.sparse import Pattern, row_sums, weighted_sum
-from retract.systems.personalfr.config import PersonalFRConfig
-
-
-class Census:
-    """What the server must know before the first round, as sums over clients (a `ClientTask`): no model, no state.
-
-    How many interactions there are and how many of them are rated, the ratings' sum, how many clients hold each item,
-    and how many ratings lie below and above each place that the server names.
-    """
-
-    def start(self, clients: NDArray[np.int64], seed: int) -> ClientState:
-        """Nothing is kept."""
-        return {}
-
-    def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
-        """The cohort's sums."""
-        ratings = np.empty(0, dtype=np.float32) if cohort.ratings is None else cohort.ratings
-        places = broadcast.tensors["places"].numpy()[:, None]
-        sums = {
-            "interactions": torch.tensor(len(cohort.items)),
-            "rated": torch.tensor(len(ratings)),
-            "rating": torch.tensor(ratings.sum(dtype=np.float64)),
-            "support": torch.from_numpy(np.bincount(cohort.items, minlength=cohort.n_items)),
-            "below": torch.from_numpy((ratings < places).sum(axis=1)),
-            "above": torch.from_numpy((ratings > places).sum(axis=1)),
-        }
-        fixed = sum(table.nbytes for name, table in sums.items() if name != "support")
-        return Reply(Update(sums, cohort.n_clients), {}, fixed + 4 * _items_held(cohort))
+_TASKS: Mapping[str, str] = {
+    CENSUS: "retract.systems.personalfr.census:Census",
+    LOCAL_TRAINING: "retract.systems.personalfr.local_training:LocalTraining",
+    SILO_TRAINING: "retract.systems.personalfr.silo:SiloTraining",
+    PULL: "retract.systems.personalfr.pull:Pull",
+}
 
 
-def _items_held(cohort: Cohort) -> Tensor:
-    """Distinct items of each client, int64, shape [n_clients]."""
-    if cohort.clients is None:
-        return torch.from_numpy(cohort.degrees)
-    pairs = np.unique(cohort.clients[cohort.rows] * cohort.n_items + cohort.items)
-    return torch.from_numpy(np.bincount(pairs // cohort.n_items, minlength=cohort.n_clients))
-
-
-@dataclass(frozen=True)
-class Histories:
-    """What some users did, as an encoder reads it: values at places, and what the decoder is to say there.
-
-    Parameters
-    ----------
-    places
-        The items, each user's own.
-    values
-        Ratings less the mean of all, or ones; float32, shape [len(places)].
-    """
-
-    places: Pattern
-    values: Tensor
-
-    @classmethod
-    def of(cls, cohort: Cohort, explicit: bool, mean: float) -> Histories:
-        """Of a cohort.
-
-        Raises
-        ------
-        DataError
-            If ratings are wanted and there are none.
-        """
-        places = Pattern(cohort.indptr, cohort.items, cohort.n_items)
-        if not explicit:
-            return cls(places, places.ones)
-        if cohort.ratings is None and len(cohort.items):
-            raise DataError("the model predicts ratings, and this history has none: give them")
-        ratings = np.empty(0, dtype=np.float32) if cohort.ratings is None else cohort.ratings
-        return cls(places, torch.from_numpy(ratings - np.float32(mean)))
-
-    def read_by(self, encoder: Parameters, published: Parameters | None = None) -> Tensor:
-        """What the first layer makes of them, shape [n, hidden]; with the decoder `published`, its last layer added."""
-        weight = encoder["input.weight"]
-        if published is not None:
-            weight = weight + published["output.weight"]
-        return weighted_sum(self.places, self.values, weight) + encoder["input.bias"]
-
-    @property
-    def reach(self) -> Tensor:
-        """‖x‖² + 1, shape [n, 1]."""
-        return (row_sums(self.places, self.values.square()) + 1)[:, None]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the decoder of each client is to say: `values` at `places`, each item once."""
-
-    places: Pattern
-    values: Tensor
-    explicit: bool
-
-    @classmethod
-    def of(cls, cohort: Cohort, histories: Histories, config: PersonalFRConfig, seed: int, round: int) -> Wanted:
-        """The ratings; or ones, and zeros at as many untouched items."""
-        if config.feedback == "explicit":
-            return cls(histories.places, histories.values, explicit=True)
-        drawn = sample_negatives(
-            cohort.users,
-            cohort.indptr,
-            cohort.items,
-            cohort.n_items,
-            seed=seed,
-            round=round,
-            per_positive=config.negatives,
-        )
-        own = histories.places.rows.numpy() * cohort.n_items
-        untouched = (own[:, None] + drawn)[drawn >= 0]
-        keys = np.concatenate([own + cohort.items, np.unique(untouched)])
-        order = np.argsort(keys, kind="stable")
-        touched = torch.from_numpy((order < len(cohort.items)).astype(np.float32))
-        rows, items = np.divmod(keys[order], cohort.n_items)
-        indptr = np.searchsorted(rows, np.arange(len(cohort) + 1)).astype(np.int64)
-        return cls(Pattern(indptr, items, cohort.n_items), touched, explicit=False)
-
-    @property
-    def sizes(self) -> Tensor:
-        """Places per client, shape [n]."""
-        return torch.from_numpy(np.diff(self.places.indptr))
-
-    def gradient(self, said: Tensor) -> Tensor:
-        """Of each client's mean loss, squared error or binary cross-entropy, shape [len(places)]."""
-        grad = 2 * (said - self.values) if self.explicit else torch.sigmoid(said) - self.values
-        return grad / self.sizes.clamp_min(1)[self.places.rows]
-
-
-class Encoders:
-    """The encoders of some clients, each at its own place, while they take steps of SGD.
-
-    Parameters
-    ----------
-    histories
-        What they read, the same in every step.
-    start
-        The common start, or the aggregated encoder: names as in `retract.models.autoencoder`.
-    state
-        Where each client stands instead, of `LocalTraining.start`; empty where all stand at the start.
-    published
-        The decoder, where encoders read it.
-    """
-
-    def __init__(
-        self, histories: Histories, start: Parameters, state: ClientState, published: Parameters | None = None
-    ) -> None:
-        n = len(histories.places.indptr) - 1
-        moved = state.get("input.moved", torch.zeros(n, start["input.bias"].shape[0]))
-        self.input = SteppedInput(histories.read_by(start, published), histories.reach, moved)
-        self.code = SteppedLayer(
-            state.get("code.weight", start["code.weight"]), state.get("code.bias", start["code.bias"])
-        )
-        self.norms = {name: state.get(name, start[name].expand(n, -1)) for name in _NORMS}
-
-    def codes(self) -> Tensor:
-        """Shape [n, code]."""
-        hidden = squash(self.input(), self.norms["input.gain"], self.norms["input.offset"]).value
-        return squash(self.code(hidden), self.norms["code.gain"], self.norms["code.offset"]).value
-
-    def state(self) -> ClientState:
-        """Where they stand now."""
-        weight, bias = self.code.now()
-        return {"input.moved": self.input.moved, "code.weight": weight, "code.bias": bias, **self.norms}
-
-
-_NORMS = ("input.gain", "input.offset", "code.gain", "code.offset")
-
-
-class Decoders:
-    """The decoders of some clients while they take steps of SGD from the same place; frozen, they take none."""
-
-    def __init__(self, places: Pattern, start: Parameters) -> None:
-        n = places.n_rows
-        self.hidden = SteppedLayer(start["hidden.weight"], start["hidden.bias"])
-        self.output = SteppedRows(places, start["output.weight"], start["output.bias"])
-        self.norms = {name: start[name].expand(n, -1) for name in ("hidden.gain", "hidden.offset")}
-
-
-class Rates(NamedTuple):
-    """SGD rates of the two halves."""
-
-    encoder: float
-    decoder: float
-
-    @classmethod
-    def of(cls, config: PersonalFRConfig, part: float = 1.0) -> Rates:
-        """Those of the settings, times a part."""
-        return cls(config.rate * config.encoder_rate * part, config.rate * part)
-
-
-def take_steps(
-    encoders: Encoders,
-    decoders: Decoders,
-    wanted: Wanted,
-    masks: list[Tensor],
-    rates: Rates,
-    clip: float,
-    frozen: bool = False,
-) -> None:
-    """As many steps of SGD on each client's own loss as there are dropout masks, the gradient's norm clipped.
-
-    Parameters
-    ----------
-    masks
-        What each code is multiplied with, shape [n, code].
-    frozen
-        Whether the decoders stay as they are.
-    """
-    for mask in masks:
-        first = squash(encoders.input(), encoders.norms["input.gain"], encoders.norms["input.offset"])
-        code = squash(encoders.code(first.value), encoders.norms["code.gain"], encoders.norms["code.offset"])
-        dropped = code.value * mask
-        third = squash(decoders.hidden(dropped), decoders.norms["hidden.gain"], decoders.norms["hidden.offset"])
-        at_output = wanted.gradient(decoders.output(third.value))
-
-        at_hidden, *hidden_norm = squash_back(decoders.output.back(at_output), third)
-        at_code, *code_norm = squash_back(decoders.hidden.back(at_hidden) * mask, code)
-        at_input, *input_norm = squash_back(encoders.code.back(at_code), first)
-
-        squared = _squared(at_input) * encoders.input.reach[:, 0] + _squared(at_code) * (_squared(first.value) + 1)
-        squared += sum(map(_squared, (*code_norm, *input_norm)), torch.zeros(()))
-        if not frozen:
-            squared += _squared(at_hidden) * (_squared(dropped) + 1) + sum(map(_squared, hidden_norm), torch.zeros(()))
-            squared += row_sums(wanted.places, at_output.square()) * (_squared(third.value) + 1)
-        by = (rates.decoder * (clip / (squared.sqrt() + 1e-6)).clamp_max(1))[:, None]
-        own = by * (rates.encoder / rates.decoder)
-
-        encoders.input.step(own * at_input)
-        encoders.code.step(first.value, own * at_code)
-        for name, grad in zip(_NORMS, (*input_norm, *code_norm), strict=True):
-            encoders.norms[name] = encoders.norms[name] - own * grad
-        if not frozen:
-            decoders.hidden.step(dropped, by * at_hidden)
-            decoders.output.step(third.value, by[wanted.places.rows, 0] * at_output)
-            for name, grad in zip(("hidden.gain", "hidden.offset"), hidden_norm, strict=True):
-                decoders.norms[name] = decoders.norms[name] - by * grad
-
-
-def _squared(rows: Tensor) -> Tensor:
-    return rows.square().sum(dim=1)
-
-
-@lru_cache(maxsize=2)
-def common_start(n_items: int, widths: Widths, seed: int) -> Parameters:
-    """The encoder that all clients start from: a function of the seed, so nobody sends it. Not to be written to."""
-    return initial(ENCODER, n_items, widths, seed)
-
-
-class LocalTraining:
-    """The local epochs of a round (a `ClientTask`): private encoders and the decoder learn.
-
-    A client has one user, so every epoch is one step of SGD over all it holds, on the mean squared error of its ratings
-    or the mean binary cross-entropy of what it touched against as many items that it did not, with dropout on the code
-    and the gradient's norm clipped (Le et al., arXiv 2212.08779, algorithm 1). By `fedavg` and `joint` the encoder is
-    the server's too, and its change leaves as well.
-
-    The first layer's rows, |D_u| x hidden numbers per client in the paper, are one vector here, see `SteppedInput`.
-    """
+class PersonalFRDevice:
+    """A device reads its history by its own encoder and the published decoder (a `DeviceSide`)."""
 
     def __init__(self, config: PersonalFRConfig) -> None:
         self.config = config
 
-    def start(self, clients: NDArray[np.int64], seed: int) -> ClientState:
-        """The common start, one copy per client; nothing where the encoder is the server's."""
-        if self.config.mode != "personal":
-            return {}
-        encoder, n = common_start(1, self.config.widths, seed), len(clients)
-        rows = {name: encoder[name].expand(n, *encoder[name].shape) for name in ("code.weight", "code.bias", *_NORMS)}
-        return {"input.moved": torch.zeros(n, self.config.hidden), **rows}
+    @property
+    def tasks(self) -> TaskMakers:
+        """The census, the local epochs for a device of one user and for one of many, and the pull."""
+        return {name: partial(_made, path) for name, path in _TASKS.items()}
 
-    def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
-        """The sums of what the clients changed, and their new encoders."""
-        config, tables = self.config, broadcast.tensors
-        personal = config.mode == "personal"
-        histories = Histories.of(cohort, config.feedback == "explicit", float(tables["mean"]))
-        wanted = Wanted.of(cohort, histories, config, seed, broadcast.round)
-        start = common_start(cohort.n_items, config.widths, seed) if personal else tables
-        published = tables if config.read_published else None
-        encoders, decoders = Encoders(histories, start, state, published), Decoders(wanted.places, tables)
-        masks = dropout_masks(config, cohort.users, config.local_epochs, seed, broadcast.round)
-        take_steps(encoders, decoders, wanted, masks, Rates.of(config, float(tables["rate"])), config.clip)
-        sums = _change_of_decoders(decoders, tables)
-        sums["output.holders"] = torch.from_numpy(np.bincount(wanted.places.columns, minlength=cohort.n_items))
-        if not personal:
-            sums |= _change_of_encoders(encoders, histories, tables)
-            sums["input.holders"] = torch.from_numpy(np.bincount(cohort.items, minlength=cohort.n_items))
-        traffic = messages(config, cohort.n_items, wanted.sizes, torch.from_numpy(cohort.degrees))
-        return Reply(Update(sums, len(cohort)), encoders.state() if personal else {}, *traffic)
+    def reader(self, model: Published, kept: Kept) -> Recommender:
+        """Own encoder and published decoder; who keeps no encoder makes one of the history."""
+        assert isinstance(model.config, PersonalFRConfig)
+        require_extra(NAME, "learn", "torch")
+        from retract.systems.personalfr.reading import recommender_of
+
+        return recommender_of(model.tables, model.config, model.seed, kept)
+
+    def views(self, model: Published, kept: Kept) -> Mapping[str, Recommender]:
+        """Nothing beyond its recommendations: there is no other use for an encoder."""
+        return {}
 
 
-def _change_of_decoders(decoders: Decoders, start: Parameters) -> dict[str, Tensor]:
-    sums = {name: (rows - start[name]).sum(dim=0) for name, rows in decoders.norms.items()}
-    sums["hidden.weight"], sums["hidden.bias"] = decoders.hidden.change()
-    sums["output.weight"], sums["output.bias"] = decoders.output.change()
-    return sums
-
-
-def _change_of_encoders(encoders: Encoders, histories: Histories, start: Parameters) -> dict[str, Tensor]:
-    sums = {name: (rows - start[name]).sum(dim=0) for name, rows in encoders.norms.items()}
-    sums["code.weight"], sums["code.bias"] = encoders.code.change()
-    sums["input.weight"] = -histories.places.transposed_times(histories.values, encoders.input.moved)
-    sums["input.bias"] = -encoders.input.moved.sum(dim=0)
-    return sums
-
-
-def dropout_masks(
-    config: PersonalFRConfig, users: NDArray[np.int64], steps: int, seed: int, round: int
-) -> list[Tensor]:
-    """What each code is multiplied with in each step, keyed by user: 0, or 1 / (1 - dropout)."""
-    if not config.dropout:
-        return [torch.ones(len(users), config.code)] * steps
-    counter = np.arange(steps * config.code)
-    kept = streams.uniform(seed, round, users[:, None], "code dropout", counter) >= config.dropout
-    scaled = torch.from_numpy(kept.astype(np.float32)) / (1 - config.dropout)
-    return list(scaled.view(len(users), steps, config.code).unbind(dim=1))
-
-
-def messages(config: PersonalFRConfig, n_items: int, wanted: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
-    """Bytes that each client sends and receives in a round, of float32 parameters and int32 row numbers.
-
-    Compressed, a client asks for the rows that it will use and sends their change; else whole tables go both ways.
-
-    Parameters
-    ----------
-    wanted, held
-        Rows of the last layer, and of the first one, that each client uses; shape [n].
-    """
-    hidden, code = config.hidden, config.code
-    fixed = hidden * code + 3 * hidden
-    every = torch.full_like(wanted, n_items)
-    rows, width = (wanted if config.compress else every), hidden + 1
-    numbers = rows if config.compress else torch.zeros_like(rows)
-    floats = fixed + rows * width
-    if config.mode != "personal":
-        first = held if config.compress else every
-        floats = floats + first * hidden + 3 * hidden + hidden * code + 3 * code
-        numbers = numbers + (held if config.compress else 0)
-    return 4 * (floats + numbers), 4 * floats
+def _made(path: str, spec: TaskSpec) -> ClientTask:
+    """A task, of a module that is loaded only where the task is asked for."""
+    task: ClientTask = PERSONALFR.load(path)(spec)
+    return task

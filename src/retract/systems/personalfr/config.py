@@ -1,16 +1,26 @@
-"""The settings of PersonalFR, each with what it does."""
+"""The settings of PersonalFR, each with what it does, and what its clients are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from retract.errors import ConfigError
-from retract.models.autoencoder import Widths
+from retract.federation import TensorSpec, UpdateSpec
+from retract.models.widths import BY_ITEM, DECODER, ENCODER, Widths, layer_of
 from retract.systems.base import SystemConfig
+
+NAME = "personalfr"
+CENSUS, LOCAL_TRAINING, SILO_TRAINING, PULL = "census", "local training", "silo training", "pull"
+"""The tasks of PersonalFR's devices."""
+JOINING, PULLING, COUNTING = -1, -2, -3
+"""Rounds that are none of training: of who makes an encoder of its own, of `PULL` and of `CENSUS`."""
 
 Feedback = Literal["explicit", "implicit"]
 
@@ -122,3 +132,108 @@ class PersonalFRConfig(SystemConfig):
         """The same settings for one kind of feedback, its own defaults where nothing was given."""
         given = {**self.model_dump(include=self.model_fields_set), "feedback": feedback}
         return PersonalFRConfig.model_validate({**OWN_DEFAULTS[self.mode, feedback], **given})
+
+
+def layers_of(config: PersonalFRConfig) -> tuple[str, ...]:
+    """The layers that the server holds: the decoder, and the encoder where that is not private."""
+    return DECODER if config.mode == "personal" else (*ENCODER, *DECODER)
+
+
+def census_update(n_items: int, n_places: int) -> UpdateSpec:
+    """What clients answer to `CENSUS`, asked about so many places of the scale.
+
+    Interactions, how many are rated, the ratings' sum, the users that hold each item, and the ratings below and above
+    each place. A count of users is an int32: it is exact for fewer than 2³¹ of them.
+    """
+    return UpdateSpec(
+        {
+            "interactions": TensorSpec((), "int64"),
+            "rated": TensorSpec((), "int64"),
+            "rating": TensorSpec((), "float64"),
+            "support": TensorSpec((n_items,), "int32", layout="rows", group="support"),
+            "below": TensorSpec((n_places,), "int64"),
+            "above": TensorSpec((n_places,), "int64"),
+        }
+    )
+
+
+def training_update(config: PersonalFRConfig, n_items: int) -> UpdateSpec:
+    """What clients answer to `LOCAL_TRAINING` and `SILO_TRAINING`: the change of all that the server holds.
+
+    And, of the layers by item, the clients that hold each row, int32: exact for fewer than 2³¹ of them. Compressed,
+    the rows of one layer share one list of numbers.
+    """
+    tensors: dict[str, TensorSpec] = {}
+    for name, shape in config.widths.shapes(layers_of(config), n_items).items():
+        by_rows = config.compress and name in BY_ITEM
+        tensors[name] = TensorSpec(shape, layout="rows", group=layer_of(name)) if by_rows else TensorSpec(shape)
+        if name in BY_ITEM and name.endswith("weight"):
+            layer = layer_of(name)
+            counts = TensorSpec((n_items,), "int32")
+            rows = TensorSpec((n_items,), "int32", layout="rows", group=layer)
+            tensors[f"{layer}.holders"] = rows if by_rows else counts
+    return UpdateSpec(tensors)
+
+
+def pull_update(config: PersonalFRConfig, n_items: int) -> UpdateSpec:
+    """What clients answer to `PULL`.
+
+    How their losses pull at every row of the last layer (w and b, side by side), how stiff they hold it, how many hold
+    it, and the shape of all these stiffnesses. Of ratings a client sends what it holds; else every item counts.
+    """
+    width, sparse = config.hidden + 1, config.compress and config.feedback == "explicit"
+
+    def rows(*shape: int) -> TensorSpec:
+        return TensorSpec(shape, layout="rows", group="output") if sparse else TensorSpec(shape)
+
+    return UpdateSpec(
+        {
+            "pull": rows(n_items, width),
+            "stiffness": rows(n_items),
+            "holders": rows(n_items),
+            "shape": TensorSpec((width, width)),
+        }
+    )
+
+
+def bytes_sent(update: UpdateSpec, rows: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+    """What each client's own update weighs, int64, shape [n_clients].
+
+    Parameters
+    ----------
+    rows
+        By group, how many rows of it each client touches, shape [n_clients].
+    """
+    total = np.zeros(len(next(iter(rows.values()))), dtype=np.int64)
+    numbered = set[str]()
+    for one in update.tensors.values():
+        size = np.dtype(one.dtype).itemsize
+        if one.layout == "dense":
+            total += prod(one.shape) * size
+        else:
+            assert one.group is not None
+            total += rows[one.group] * (prod(one.shape[1:]) * size + (4 if one.group not in numbered else 0))
+            numbered.add(one.group)
+    return total
+
+
+def bytes_fetched(
+    config: PersonalFRConfig, n_items: int, rows: Mapping[str, NDArray[np.int64]], *, numbers: int
+) -> NDArray[np.int64]:
+    """What each client fetches of a broadcast, int64, shape [n_clients].
+
+    Compressed, it asks for the rows that it will use, whose numbers it then need not send again with their change;
+    else it gets whole tables.
+
+    Parameters
+    ----------
+    rows
+        By layer, how many rows each client uses of the first and of the last one, shape [n_clients].
+    numbers
+        How many numbers the broadcast has beside its tables, float32: mean and rate, or the mean alone.
+    """
+    total = np.full(len(rows["output"]), numbers, dtype=np.int64)
+    for name, shape in config.widths.shapes(layers_of(config), n_items).items():
+        by_rows = config.compress and name in BY_ITEM
+        total += rows[layer_of(name)] * prod(shape[1:]) if by_rows else prod(shape)
+    return 4 * total

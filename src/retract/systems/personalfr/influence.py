@@ -18,23 +18,26 @@ which holds rows like a decay of 2 (1 - momentum) / rounds more; so it stands in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from retract.federation import Arrays
 from retract.systems.personalfr.config import PersonalFRConfig
 
 
-def balance(found: Mapping[str, Tensor], tables: Mapping[str, Tensor], config: PersonalFRConfig) -> Tensor:
+def balance(found: Arrays, tables: Arrays, config: PersonalFRConfig) -> NDArray[np.float32]:
     """The g of every row, shape [n_items, hidden + 1], from sums of `Pull` at these tables; b does not decay."""
-    decayed = torch.cat([tables["output.weight"], torch.zeros(len(found["holders"]), 1)], dim=1)
-    return found["pull"] + ridge(found["holders"], config.output_decay, config)[:, None].float() * decayed
+    decayed = np.pad(tables["output.weight"], ((0, 0), (0, 1)))
+    strength = ridge(found["holders"], config.output_decay, config)[:, None].astype(np.float32)
+    g: NDArray[np.float32] = found["pull"] + strength * decayed
+    return g
 
 
 def without(
-    found: Mapping[str, Tensor], then: Tensor, tables: Mapping[str, Tensor], config: PersonalFRConfig
-) -> dict[str, Tensor]:
+    found: Arrays, then: NDArray[np.float32], tables: Arrays, config: PersonalFRConfig
+) -> dict[str, NDArray[np.float32]]:
     """The last layer where it balances as it did; rows that nobody holds any more are zeros.
 
     Parameters
@@ -44,18 +47,18 @@ def without(
     then
         `balance` at these tables, over all who were there.
     """
-    total = found["stiffness"].sum().clamp_min(1e-30)
-    spread, along = torch.linalg.eigh(found["shape"].double() / total)
-    held = found["holders"] > 0
+    total = max(float(found["stiffness"].sum()), 1e-30)
+    spread, along = np.linalg.eigh(found["shape"].astype(np.float64) / total)
     damping = ridge(found["holders"], config.output_decay + 2 * (1 - config.server_momentum) / config.rounds, config)
-    stiffness = found["stiffness"][:, None] * spread.clamp_min(0) + damping[:, None]
-    moved = ((then - balance(found, tables, config)).double() @ along / stiffness) @ along.T
-    rows = torch.cat([tables["output.weight"], tables["output.bias"][:, None]], dim=1) + moved.float()
-    rows *= held[:, None]
-    return {"output.weight": rows[:, :-1].contiguous(), "output.bias": rows[:, -1].contiguous()}
+    stiffness = found["stiffness"][:, None] * np.maximum(spread, 0) + damping[:, None]
+    moved = ((then - balance(found, tables, config)).astype(np.float64) @ along / stiffness) @ along.T
+    rows = np.column_stack([tables["output.weight"], tables["output.bias"]]) + moved.astype(np.float32)
+    rows *= (found["holders"] > 0)[:, None]
+    return {"output.weight": np.ascontiguousarray(rows[:, :-1]), "output.bias": rows[:, -1].copy()}
 
 
-def ridge(holders: Tensor, decay: float, config: PersonalFRConfig) -> Tensor:
+def ridge(holders: NDArray[Any], decay: float, config: PersonalFRConfig) -> NDArray[np.float64]:
     """The λ of rows that so many clients hold and that decay so much in a round, float64, shape [n_items]."""
-    n = holders.double().clamp_min(1)
-    return n * decay / (config.rate * config.local_epochs * (1 - (1 - config.participation) ** n))
+    n = np.maximum(holders.astype(np.float64), 1)
+    found: NDArray[np.float64] = n * decay / (config.rate * config.local_epochs * (1 - (1 - config.participation) ** n))
+    return found

@@ -9,14 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
-from retract.models.autoencoder import dense
-from retract.systems.personalfr.client import messages
-from retract.systems.personalfr.config import PersonalFRConfig
+from retract.federation import Broadcast, ClientState, Cohort, Reply, TaskSpec, Update
+from retract.models.learn.autoencoder import dense
+from retract.systems.personalfr.config import PersonalFRConfig, bytes_fetched, bytes_sent
+from retract.systems.personalfr.encoding import tensors
 from retract.systems.personalfr.reading import Reader
 
-PULLING = -2
-"""The round of `Pull`."""
 CELLS = 8_000_000
 """Users x items at once: bounds the memory, never the result."""
 
@@ -25,35 +23,44 @@ class Pull:
     """How the clients' losses pull at the last layer as it stands, and how stiff they hold it (a `ClientTask`).
 
     Of implicit feedback every untouched item counts as likely as training draws it: one draw would leave its noise in
-    every row. Clients keep nothing of it; who has no encoder makes one for it.
+    every row. Clients keep nothing of it, and read by the encoders that they keep of training; who has none makes one
+    for the occasion.
     """
 
-    def __init__(self, config: PersonalFRConfig) -> None:
-        self.config = config
+    def __init__(self, spec: TaskSpec) -> None:
+        self.update, self.config = spec.update, PersonalFRConfig.model_validate(spec.settings)
 
-    def start(self, clients: NDArray[np.int64], seed: int) -> ClientState:
+    def start(self, clients: NDArray[np.int64], n_items: int, seed: int) -> ClientState:
         """Nothing."""
         return {}
 
     def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
         """The cohort's sums; rows are w and b, side by side."""
         config, n_items = self.config, cohort.n_items
-        reader = Reader(broadcast.tensors, config, seed)
+        reader = Reader(tensors(broadcast.tables), config, seed)
         clients = np.arange(len(cohort)) if cohort.clients is None else cohort.clients
-        parts = [self._sums(cohort.where(some), clients[some], state, reader) for some in _parts(clients, n_items)]
-        rows = torch.cat([part.pop("rows") for part in parts])
-        sums = {name: torch.stack([part[name] for part in parts]).sum(dim=0) for name in parts[0]}
-        _, down = messages(config, n_items, rows, rows)
-        sent = rows if config.compress else torch.full_like(rows, n_items)
-        numbers = sent * (sums["pull"].shape[1] + 1 + (sent < n_items).long())
-        return Reply(Update(sums, cohort.n_clients), {}, 4 * numbers + sums["shape"].nbytes, down)
+        places = np.where(_has_encoder(state, cohort.n_clients), np.arange(cohort.n_clients), -1)
+        parts = [
+            self._sums(cohort.where(some), clients[some], places[clients[some]], state, reader)
+            for some in _parts(clients, n_items)
+        ]
+        used = torch.cat([part.pop("rows") for part in parts]).numpy()
+        sums = {name: torch.stack([part[name] for part in parts]).sum(dim=0).numpy() for name in parts[0]}
+        rows = {"input": used, "output": used}
+        down = bytes_fetched(config, n_items, rows, numbers=1)
+        return Reply(Update(self.update, sums, cohort.n_clients), {}, bytes_sent(self.update, rows), down)
 
     def _sums(
-        self, cohort: Cohort, clients: NDArray[np.int64], state: ClientState, reader: Reader
+        self,
+        cohort: Cohort,
+        clients: NDArray[np.int64],
+        places: NDArray[np.int64],
+        state: ClientState,
+        reader: Reader,
     ) -> dict[str, Tensor]:
         """Those of whole clients, and how many rows each of them holds."""
         tables, shape = reader.tables, (len(cohort), cohort.n_items)
-        hidden = dense(tables, "hidden", reader.codes(cohort, clients, state))
+        hidden = dense(tables, "hidden", reader.codes(cohort, places, state))
         touched = torch.from_numpy(cohort.rows), torch.from_numpy(cohort.items)
         values, chance = torch.zeros(shape), self._chance(cohort)[:, None].repeat(1, cohort.n_items)
         values[touched], chance[touched] = reader.histories(cohort).values, 1.0
@@ -84,6 +91,14 @@ class Pull:
             return torch.zeros(len(cohort))
         free = np.maximum(cohort.n_items - cohort.degrees, 1)
         return torch.from_numpy(1 - (1 - 1 / free) ** (cohort.degrees * self.config.negatives)).float()
+
+
+def _has_encoder(state: ClientState, n_clients: int) -> NDArray[np.bool_]:
+    """Which clients keep one, shape [n_clients]: who never took part has no state, or a row of zeros beside others."""
+    if "code.gain" not in state:
+        return np.zeros(n_clients, dtype=np.bool_)
+    found: NDArray[np.bool_] = state["code.gain"].any(axis=1)
+    return found
 
 
 def _parts(clients: NDArray[np.int64], n_items: int) -> Iterator[NDArray[np.bool_]]:

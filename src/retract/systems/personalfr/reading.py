@@ -1,8 +1,6 @@
-"""How PersonalFR's clients read a history, and what they recommend: own encoder, published decoder."""
+"""How PersonalFR's model is read: a history by an encoder into a code, and the code by the published decoder."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -10,9 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retract.data import Interactions
-from retract.federation import Clients, ClientState, Cohort
-from retract.models.autoencoder import Parameters, decode, encode
-from retract.systems.personalfr.client import (
+from retract.federation import NOTHING_KEPT, Arrays, ClientState, Cohort, Kept
+from retract.models.learn.arrays import as_tensor
+from retract.models.learn.autoencoder import Parameters, decode, encode
+from retract.models.recommender import Scores
+from retract.systems.personalfr.config import JOINING, PersonalFRConfig
+from retract.systems.personalfr.encoding import (
     Decoders,
     Encoders,
     Histories,
@@ -21,18 +22,16 @@ from retract.systems.personalfr.client import (
     common_start,
     dropout_masks,
     take_steps,
+    tensors,
 )
-from retract.systems.personalfr.config import PersonalFRConfig
-
-JOINING = -1
-"""The round of who joins later, part of the key of all draws."""
 
 
 class Reader:
-    """What turns histories into codes, on the clients.
+    """What turns histories into codes.
 
     Users of one client share its encoder. Who has none yet gets one in a few steps against the frozen decoder, made of
-    the history that is read: so does a user who joins after training, and one who erased something.
+    the history that is read: so does a user who joins after training, one who erased something, and all whose devices
+    are out of reach.
 
     Parameters
     ----------
@@ -47,7 +46,7 @@ class Reader:
         self.published = tables if config.read_published else None
 
     def codes(
-        self, read: Cohort, clients: NDArray[np.int64], state: ClientState, trained_on: Cohort | None = None
+        self, read: Cohort, places: NDArray[np.int64], state: ClientState, trained_on: Cohort | None = None
     ) -> Tensor:
         """Shape [len(read), code].
 
@@ -55,20 +54,19 @@ class Reader:
         ----------
         read
             The histories.
-        clients
-            The row of each user's client in `state`, shape [len(read)].
+        places
+            The row of each user's client in `state`, shape [len(read)]; -1 for a client that has no encoder.
         state
-            What clients keep of `LocalTraining` or `SiloTraining`; zeros for a client that has no encoder.
+            What clients keep of `LocalTraining` or `SiloTraining`.
         trained_on
             What the same users held when the encoders were trained; `read` unless given.
         """
         if self.config.mode != "personal":
             return Encoders(self.histories(read), self.tables, {}, self.published).codes()
-        has = state["code.gain"].any(dim=1).numpy()[clients] if state else np.zeros(len(read), dtype=np.bool_)
-        codes = torch.empty(len(read), self.config.code)
+        has, codes = places >= 0, torch.empty(len(read), self.config.code)
         if has.any():
             held = None if trained_on is None else trained_on.where(has)
-            codes[torch.from_numpy(has)] = self._own(read.where(has), clients[has], state, held)
+            codes[torch.from_numpy(has)] = self._own(read.where(has), places[has], state, held)
         if not has.all():
             codes[torch.from_numpy(~has)] = self._joining(read.where(~has))
         return codes
@@ -77,12 +75,12 @@ class Reader:
         """As encoders read them."""
         return Histories.of(cohort, self.config.feedback == "explicit", float(self.tables["mean"]))
 
-    def _own(self, read: Cohort, clients: NDArray[np.int64], state: ClientState, trained_on: Cohort | None) -> Tensor:
+    def _own(self, read: Cohort, places: NDArray[np.int64], state: ClientState, trained_on: Cohort | None) -> Tensor:
         """By the encoders that training made, which read any history, not only the one they were trained on."""
         histories = self.histories(read)
         if "input.moved" not in state:
-            return silo_codes(state, clients, histories, self.published)
-        own = {name: rows[torch.from_numpy(clients)] for name, rows in state.items()}
+            return silo_codes(state, places, histories, self.published)
+        own = {name: as_tensor(rows[places]) for name, rows in state.items()}
         encoders = Encoders(histories, self._start(read), own, self.published)
         if trained_on is not None:
             encoders.input.reach = _inner(self.histories(trained_on), histories) + 1
@@ -103,50 +101,62 @@ class Reader:
 
 
 class PersonalFRRecommender:
-    """Recommendations as the clients compute them.
+    """Recommendations by a user's own encoder, where its device keeps one, and the published decoder.
 
     Parameters
     ----------
-    model
-        The published tables.
-    clients
-        The devices.
+    tables
+        What is published.
     config, seed
         Of the training.
+    kept
+        What the devices keep; nothing where they are out of reach.
     """
 
-    def __init__(self, model: Mapping[str, Tensor], clients: Clients, config: PersonalFRConfig, seed: int) -> None:
-        self.model, self.clients, self.config = model, clients, config
-        self._reader = Reader(model, config, seed)
+    def __init__(self, tables: Arrays, config: PersonalFRConfig, seed: int, kept: Kept = NOTHING_KEPT) -> None:
+        self.tables, self.config, self.kept = tables, config, kept
+        self._parameters = tensors(tables)
+        self._reader = Reader(self._parameters, config, seed)
 
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """Shape [len(users), n_items]."""
-        return decode(self.model, self.codes(users, history))
+        said: Scores = decode(self._parameters, torch.from_numpy(self.codes(users, history))).numpy()
+        return said
 
-    def codes(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
-        """Shape [len(users), code]."""
-        numbers, clients = np.unique(self.clients.client_of[users], return_inverse=True)
-        state = {name: rows[torch.from_numpy(numbers)] for name, rows in self.clients.state.items()}
-        held = Cohort.of(self.clients.interactions, users)
-        return self._reader.codes(Cohort.of(history, users), clients, state, held)
+    def codes(self, users: NDArray[np.int64], history: Interactions) -> Scores:
+        """float32, shape [len(users), code]."""
+        kept = self.kept
+        held = None if kept.held is None else Cohort.of(kept.held, users)
+        found: Scores = self._reader.codes(Cohort.of(history, users), kept.places_of(users), kept.state, held).numpy()
+        return found
 
 
 class RatingRecommender(PersonalFRRecommender):
     """The same for a model of ratings, which ranks by predicted rating."""
 
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """Shape [len(users), n_items]; what too few have rated stands below all else, by the width of the scale."""
-        width = self.model["highest"] - self.model["lowest"]
-        return self.ratings(users, history) - width * (self.model["support"] < self.config.min_support)
+        width = float(self.tables["highest"] - self.tables["lowest"])
+        too_few = np.asarray(self.tables["support"]) < self.config.min_support
+        ratings = self.ratings(users, history)
+        return np.where(too_few, ratings - np.float32(width), ratings)
 
-    def ratings(self, users: NDArray[np.int64], history: Interactions) -> Tensor:
+    def ratings(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """Predicted ratings within the scale, shape [len(users), n_items]."""
-        said = super().scores(users, history) + self.model["mean"]
-        return said.clamp(float(self.model["lowest"]), float(self.model["highest"]))
+        said = super().scores(users, history) + np.float32(self.tables["mean"])
+        return said.clip(float(self.tables["lowest"]), float(self.tables["highest"]))
+
+
+def recommender_of(
+    tables: Arrays, config: PersonalFRConfig, seed: int, kept: Kept = NOTHING_KEPT
+) -> PersonalFRRecommender:
+    """The recommender for a model's feedback; arguments as of `PersonalFRRecommender`."""
+    kind = RatingRecommender if config.feedback == "explicit" else PersonalFRRecommender
+    return kind(tables, config, seed, kept)
 
 
 def silo_codes(
-    encoders: ClientState, clients: NDArray[np.int64], histories: Histories, published: Parameters | None
+    encoders: ClientState, places: NDArray[np.int64], histories: Histories, published: Parameters | None
 ) -> Tensor:
     """Codes of users by their clients' encoders, shape [n_users, code].
 
@@ -154,14 +164,14 @@ def silo_codes(
     ----------
     encoders
         State of `SiloTraining`, a row per client.
-    clients
-        The client of each user, shape [n_users].
+    places
+        The row of each user's client, shape [n_users].
     published
         The decoder, where encoders read it.
     """
-    codes = torch.empty(len(clients), encoders["code.bias"].shape[1])
-    for client in np.unique(clients):
-        users, own = torch.from_numpy(clients == client), {name: rows[client] for name, rows in encoders.items()}
+    codes = torch.empty(len(places), encoders["code.bias"].shape[1])
+    for place in np.unique(places):
+        users, own = torch.from_numpy(places == place), tensors({name: rows[place] for name, rows in encoders.items()})
         codes[users] = encode(own, histories.read_by(own, published)[users])
     return codes
 

@@ -1,149 +1,248 @@
-"""PersonalFR's server: the decoder that all share. It is handed sums over clients, and no interaction."""
+"""PersonalFR's server: train, unlearn and take in new users. It reads no interaction, shared or private.
+
+What takes gradients is imported where it is called.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from retract.errors import DataError
-from retract.federation import Broadcast, Update
-from retract.models.autoencoder import BY_ITEM, DECODER, ENCODER, initial, layer_of
-from retract.systems.personalfr.config import Feedback, PersonalFRConfig
+from retract.data import Interactions
+from retract.errors import ConfigError, DataError, FederationError
+from retract.federation import Engine
+from retract.models.recommender import HistoryReader, Recommender
+from retract.systems.base import (
+    Checkpoint,
+    Keep,
+    Kind,
+    Learnt,
+    Memory,
+    Progress,
+    Stopwatch,
+    Trained,
+    Withdrawal,
+    keep_nothing,
+    no_progress,
+    require_same_system,
+)
+from retract.systems.checks import require_extra, require_several
+from retract.systems.personalfr.asking import census, pulls
+from retract.systems.personalfr.config import NAME, PersonalFRConfig
+from retract.systems.personalfr.facts import with_scale_of
+from retract.systems.personalfr.influence import balance, without
 
-SCALES = (0, 10)
-"""Where the ends of a scale are looked for that nobody states."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the census found.
-
-    Parameters
-    ----------
-    feedback
-        What the clients hold.
-    mean
-        Of all ratings, 0 for implicit feedback; scalar tensor.
-    lowest, highest
-        Ends of the scale, scalar tensors.
-    support
-        Clients that hold each item, int64, shape [n_items].
-    """
-
-    feedback: Feedback
-    mean: Tensor
-    lowest: Tensor
-    highest: Tensor
-    support: Tensor
-
-    @classmethod
-    def of(cls, sums: Mapping[str, Tensor], places: Tensor, config: PersonalFRConfig) -> Facts:
-        """Read the sums of `Census` at the places of `scale_places`.
-
-        Raises
-        ------
-        DataError
-            If some interactions have a rating and others none, if the feedback is not of the kind asked for, or if
-            ratings lie outside the scale that is stated, or outside all that are looked for where none is.
-        """
-        count, rated = int(sums["interactions"]), int(sums["rated"])
-        if rated not in (0, count):
-            raise DataError(f"{rated:,} of {count:,} interactions have a rating: give all of them one, or none")
-        found: Feedback = "explicit" if rated else "implicit"
-        if config.feedback not in ("auto", found):
-            raise DataError(_OTHER_KIND[found])
-        if found == "implicit":
-            zero = torch.tensor(0.0)
-            return cls(found, zero, zero, zero, sums["support"])
-        lowest = _end("lowest", config.lowest, places, sums["below"], -1)
-        highest = _end("highest", config.highest, places, sums["above"], 0)
-        return cls(found, (sums["rating"] / rated).float(), lowest, highest, sums["support"])
+BALANCE, POPULATION = "balance", "population"
+"""What is kept to forget by, of `prepare`."""
 
 
-_OTHER_KIND = {
-    "implicit": "explicit feedback is asked for and the data has no ratings: name their column (--rating-col), or set "
-    "feedback=implicit",
-    "explicit": "implicit feedback is asked for and the data has ratings, the lowest of which would count as likes: "
-    "leave that column out, or set feedback=explicit",
-}
+class PersonalFRServer:
+    """Private encoders, one federated decoder (Le et al., Asilomar 2022, arXiv 2212.08779).
 
-
-def scale_places(config: PersonalFRConfig) -> Tensor:
-    """Where a scale may end, ascending: on a half step within `SCALES`, or where it is stated to."""
-    stated = [end for end in (config.lowest, config.highest) if end is not None]
-    return torch.from_numpy(
-        np.unique(np.concatenate([np.arange(SCALES[0], SCALES[1] + 0.5, 0.5), stated])).astype(np.float32)
-    )
-
-
-def _end(name: str, stated: float | None, places: Tensor, outside: Tensor, nearest: int) -> Tensor:
-    """The stated end of the scale, else the nearest place that leaves no rating outside."""
-    if stated is None:
-        fitting = places[(outside == 0) & (places >= SCALES[0]) & (places <= SCALES[1])]
-        if not len(fitting):
-            raise DataError(
-                f"ratings lie outside {SCALES[0]:g} to {SCALES[1]:g}: state the scale's lowest=… and highest=…"
-            )
-        return fitting[nearest]
-    if left_out := int(outside[places == np.float32(stated)]):
-        raise DataError(
-            f"{left_out:,} ratings lie beyond {stated:g}, the {name} of the scale: train with another {name}=…"
-        )
-    return torch.tensor(stated)
-
-
-class Server:
-    """The server's state in a round.
+    Clients learn from all that they hold, and the server reads no interaction, shared or private: what it has is the
+    sum of what clients changed.
 
     Parameters
     ----------
     config
-        Settings, resolved.
-    facts
-        What the census found.
-    seed
-        Key of the start.
-    tables
-        The model to go on from. The start unless given.
+        Settings; the defaults fit MovieLens.
     """
 
-    def __init__(
-        self, config: PersonalFRConfig, facts: Facts, seed: int, tables: Mapping[str, Tensor] | None = None
-    ) -> None:
-        self.config, self.facts = config, facts
-        layers = DECODER if config.mode == "personal" else (*ENCODER, *DECODER)
-        start = initial(layers, len(facts.support), config.widths, seed, config.output_scale)
-        self.tables = {name: (start if tables is None else tables)[name].clone() for name in start}
-        self._velocity = {name: torch.zeros_like(table) for name, table in self.tables.items()}
+    def __init__(self, config: PersonalFRConfig) -> None:
+        self.config = config
 
-    def broadcast(self, round: int, rate: float) -> Broadcast:
-        """What the clients get; `rate` is the part of their own rate at which they step in this round."""
-        return Broadcast(round, {**self.tables, "mean": self.facts.mean, "rate": torch.tensor(rate)})
+    def train(
+        self,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        seed: int,
+        resume_from: Checkpoint | None = None,
+        keep: Keep = keep_nothing,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Rounds of local epochs, from scratch.
 
-    def apply(self, update: Update, rate: float) -> None:
-        """One step with momentum along what the clients changed on average, and decay of the last layer.
-
-        A row is averaged over the clients that hold it, as partial models are (HeteroFL, Diao et al., ICLR 2021): over
-        all clients of the round, what few have would hardly move.
+        Raises
+        ------
+        DataError
+            If fewer than two users hold an interaction, or what they hold is not what the settings ask for.
+        ConfigError
+            If `resume_from` is of another training.
+        FederationError
+            If not all devices answer to the census, or none in any round.
         """
-        for name, table in self.tables.items():
-            change = update.tensors[name]
-            if name in BY_ITEM:
-                holders = update.tensors[f"{layer_of(name)}.holders"].clamp_min(1)
-                change = change / (holders[:, None] if change.dim() == 2 else holders)
-            else:
-                change = change / update.clients
-            if name == "output.weight":
-                change = change - self.config.output_decay * rate * table
-            self._velocity[name].mul_(self.config.server_momentum).add_(change)
-            table.add_(self._velocity[name])
+        require_extra(NAME, "learn", "torch")
+        from retract.systems.personalfr.rounds import Training
 
-    def published(self) -> dict[str, Tensor]:
-        """The model: the tables, and what reading them takes."""
-        facts = self.facts
-        about = {"mean": facts.mean, "lowest": facts.lowest, "highest": facts.highest, "support": facts.support}
-        return {**{name: table.clone() for name, table in self.tables.items()}, **about}
+        require_several(NAME, engine)
+        return Training(shared, self.config, seed, resume_from, keep, progress).trained(engine)
+
+    def unlearn(
+        self,
+        trained: Trained,
+        withdrawal: Withdrawal,
+        engine: Engine,
+        *,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Make the decoder forget; the encoders of those who erased are gone with their clients' state.
+
+        After "unshare" the model is, bit for bit, the one that training without it gives, and stays: clients still hold
+        what they no longer share, and nothing that is shared was ever read. After "erase" the last layer takes a step
+        to where it balances without what is gone, see `retract.systems.personalfr.influence`. Where the encoder is the
+        server's, it forgets in further rounds of the clients that erased nothing: decay takes the old away meanwhile.
+
+        Raises
+        ------
+        ConfigError
+            If something is erased and the model was not prepared for that.
+        FederationError
+            If something is erased and not all devices answer that are left; nothing is changed then.
+        """
+        watch, config = Stopwatch(), _config_of(trained)
+        record: dict[str, object] = {"stage": "unlearn", "request": withdrawal.request_id}
+        if withdrawal.kind == "erase":
+            rounds = 0 if config.mode == "personal" else round(config.unlearn_part * config.rounds)
+            trained = self._without(trained, withdrawal, engine, rounds, seed, progress)
+            record["rounds"] = rounds
+        record["seconds"] = round(watch.seconds, 4)
+        return replace(trained, shared=trained.shared - withdrawal.forget, log=(*trained.log, record))
+
+    def prepare(self, trained: Trained, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
+        """Keep how the pulls of all clients and the decay balance, a table like the last layer; and whose they are.
+
+        Raises
+        ------
+        FederationError
+            If not all devices answer.
+        """
+        config, everybody = _config_of(trained), _reachable(engine)
+        kept = balance(pulls(trained, config, engine, everybody), trained.model, config)
+        progress("preparing", 1, 1)
+        return replace(trained, memory=Memory({BALANCE: kept, POPULATION: everybody}))
+
+    def continue_training(
+        self,
+        trained: Trained,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        rounds: int,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """More rounds, at the rate of unlearning: another would jolt the decoder.
+
+        Raises
+        ------
+        FederationError
+            If not all devices answer to the census, or none in any round.
+        """
+        require_extra(NAME, "learn", "torch")
+        from retract.systems.personalfr.rounds import go_on
+
+        watch, config, _ = Stopwatch(), _config_of(trained), _reachable(engine)
+        facts, nobody = census(engine, config, shared.n_items, trained.run, seed), np.empty(0, dtype=np.int64)
+        server = go_on(trained, config, facts, engine, rounds=rounds, seed=seed, without=nobody, progress=progress)
+        record = {"stage": "continue", "rounds": rounds, "seconds": round(watch.seconds, 4)}
+        model, log = server.published(), (*trained.log, record)
+        return replace(trained, model=model, memory=Memory({}), shared=shared, log=log)
+
+    def extend(
+        self,
+        trained: Trained,
+        shared: Interactions,
+        engine: Engine,
+        *,
+        seed: int,
+        progress: Progress = no_progress,
+    ) -> Trained:
+        """Take in new users, and more of known ones: the decoder stays, and their clients make encoders for it.
+
+        Raises
+        ------
+        DataError
+            If there are new items, of which the decoder knows nothing, or the new data is not of the kind or the scale
+            that the model was trained on.
+        FederationError
+            If not all devices answer to the census.
+        """
+        watch, config, held = Stopwatch(), _config_of(trained), trained.shared
+        if new := shared.n_items - held.n_items:
+            raise DataError(f"{NAME} takes in new users, and {new:,} items are new: leave them out, or train again")
+        _reachable(engine)
+        facts = census(engine, with_scale_of(config, trained.model), shared.n_items, trained.run, seed)
+        progress("extending", 1, 1)
+        record = {"stage": "extend", "seconds": round(watch.seconds, 4)}
+        model = {**trained.model, "support": facts.support}
+        return replace(trained, model=model, shared=held.over(shared.catalog) | shared, log=(*trained.log, record))
+
+    def learnt(self, kind: Kind) -> Learnt:
+        """All that is held, and what is only unshared is still held."""
+        return "everything" if kind == "erase" else "nothing"
+
+    def recommender(self, trained: Trained) -> Recommender:
+        """The published decoder, read through encoders that are made of the histories: the clients' own stay there."""
+        config = _config_of(trained)
+        require_extra(NAME, "learn", "torch")
+        from retract.systems.personalfr.reading import recommender_of
+
+        return recommender_of(trained.model, config, trained.seed)
+
+    def views(self, trained: Trained) -> Mapping[str, Recommender]:
+        """The decoder, read through encoders that anybody can make of a history, and its last layer by itself."""
+        return {"decoder": self.recommender(trained), "items": HistoryReader(trained.model["output.weight"])}
+
+    def _without(
+        self, trained: Trained, withdrawal: Withdrawal, engine: Engine, rounds: int, seed: int, progress: Progress
+    ) -> Trained:
+        """The model after an erasure, prepared for the next one.
+
+        The pulls that are compared are of the same people, but for those who are gone: who joined since the model was
+        prepared, or lost something and made an encoder anew, is in both as the devices are.
+        """
+        config, memory, users = _config_of(trained), trained.memory.tables, _reachable(engine)
+        if BALANCE not in memory:
+            raise ConfigError(f"this {NAME} was not prepared to forget what is erased: train it again")
+        left = np.intersect1d(memory[POPULATION], users)
+        last = without(pulls(trained, config, engine, left), memory[BALANCE], trained.model, config)
+        facts = census(engine, config, trained.shared.n_items, trained.run, seed)
+        # Where encoders are private, they were trained on ratings less the mean of then.
+        found = {"support": facts.support} if config.mode == "personal" else facts.published
+        trained = replace(trained, model={**trained.model, **last, **found})
+        if rounds:
+            require_extra(NAME, "learn", "torch")
+            from retract.systems.personalfr.rounds import go_on
+
+            barred = withdrawal.users
+            server = go_on(trained, config, facts, engine, rounds=rounds, seed=seed, without=barred, progress=progress)
+            trained = replace(trained, model=server.published())
+        return self.prepare(trained, engine, seed=seed)
+
+
+def _config_of(trained: Trained) -> PersonalFRConfig:
+    """The settings that a model was trained with, resolved for its feedback."""
+    require_same_system(NAME, trained)
+    assert isinstance(trained.config, PersonalFRConfig)
+    return trained.config
+
+
+def _reachable(engine: Engine) -> NDArray[np.int64]:
+    """Codes of all users that can be asked, ascending.
+
+    Raises
+    ------
+    FederationError
+        If there are none.
+    """
+    if not len(engine.users):
+        raise FederationError(
+            f"{NAME} has to ask its devices, and none with an interaction can be reached from here: nothing was "
+            "changed; run this where they are"
+        )
+    return engine.users

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from retract.federation import Broadcast, ClientState, Cohort, Reply, Update
-from retract.models.autoencoder import BY_ITEM, ENCODER, Parameters, dense, encode, layer_of
-from retract.models.sparse import Pattern, pair_scores, row_sums, weighted_sum
-from retract.systems.personalfr.client import Histories, Rates, Wanted, common_start, dropout_masks, messages
-from retract.systems.personalfr.config import PersonalFRConfig
+from retract.federation import Broadcast, ClientState, Cohort, Reply, TaskSpec, Update
+from retract.models.learn.autoencoder import Parameters, dense, encode
+from retract.models.learn.sparse import Pattern, pair_scores, row_sums, weighted_sum
+from retract.models.widths import BY_ITEM, ENCODER, layer_of
+from retract.systems.personalfr.config import PersonalFRConfig, bytes_fetched, bytes_sent
+from retract.systems.personalfr.encoding import Histories, Rates, Wanted, common_start, dropout_masks, tensors
 
 
 class SiloTraining:
@@ -24,54 +26,42 @@ class SiloTraining:
     As `LocalTraining`, with one copy of the model for each client: every epoch is one step of SGD on the mean of the
     losses of its users, and of a row on the mean over those users that hold it, as the server averages it over clients.
     Where each client has one user, the two give the same.
-
-    Parameters
-    ----------
-    n_items
-        Items of the catalog.
     """
 
-    def __init__(self, config: PersonalFRConfig, n_items: int) -> None:
-        self.config, self.n_items = config, n_items
+    def __init__(self, spec: TaskSpec) -> None:
+        self.update, self.config = spec.update, PersonalFRConfig.model_validate(spec.settings)
 
-    def start(self, clients: NDArray[np.int64], seed: int) -> ClientState:
-        """The common start, one copy per client; nothing where the encoder is the server's."""
+    def start(self, clients: NDArray[np.int64], n_items: int, seed: int) -> ClientState:
+        """The common start, the same row for each client; nothing where the encoder is the server's."""
         if self.config.mode != "personal":
             return {}
-        encoder = common_start(self.n_items, self.config.widths, seed)
-        return {name: table.expand(len(clients), *table.shape) for name, table in encoder.items()}
+        encoder, n = common_start(n_items, self.config.widths, seed), len(clients)
+        return {name: np.broadcast_to(table.numpy(), (n, *table.shape)) for name, table in encoder.items()}
 
     def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
         """The sums of what the clients changed, and their new encoders."""
-        config, tables = self.config, broadcast.tensors
+        config, tables, n_items = self.config, tensors(broadcast.tables), cohort.n_items
         explicit = config.feedback == "explicit"
         histories = Histories.of(cohort, explicit, float(tables["mean"]))
         wanted = Wanted.of(cohort, histories, config, seed, broadcast.round)
         masks = torch.stack(dropout_masks(config, cohort.users, config.local_epochs, seed, broadcast.round))
         rates = Rates.of(config, float(tables["rate"]))
+        published = tables["output.weight"] if config.read_published else None
         common = {name: table for name, table in tables.items() if "." in name}
-        sums = {name: torch.zeros_like(table) for name, table in common.items()}
-        holders = {f"{layer}.holders": torch.zeros(cohort.n_items, dtype=torch.int64) for layer in ("input", "output")}
-        new = {name: rows.clone() for name, rows in state.items()}
-        sizes = []
+        sums, sizes = dict(self.update.zeros().tensors), []
+        new = {name: rows.copy() for name, rows in state.items()}
         for number, users in enumerate(_clients(cohort)):
-            published = tables["output.weight"] if config.read_published else None
             silo = Silo(_part(histories.places, users), _part(wanted.places, users), explicit, published)
             values = (histories.values[_places(histories.places, users)], wanted.values[_places(wanted.places, users)])
-            before = silo.active({**common, **{name: rows[number] for name, rows in state.items()}})
+            own = {name: rows[number] for name, rows in new.items()}
+            before = silo.active({**common, **tensors(own)})
             after = silo.trained(before, *values, masks[:, users], rates, config.clip)
-            for name, moved in ((name, after[name] - before[name]) for name in after):
-                into = sums[name] if name in sums else new[name][number]
-                if name in BY_ITEM:
-                    into[silo.rows(name)] += moved
-                else:
-                    into += moved
-            for layer in ("input", "output"):
-                holders[f"{layer}.holders"][silo.rows(f"{layer}.weight")] += 1
-            sizes.append((len(silo.rows("output.weight")), len(silo.rows("input.weight"))))
-        sums |= {name: count for name, count in holders.items() if f"{layer_of(name)}.weight" in common}
-        rows_wanted, rows_held = torch.tensor(sizes).unbind(dim=1)
-        return Reply(Update(sums, len(sizes)), new, *messages(config, cohort.n_items, rows_wanted, rows_held))
+            silo.add({name: after[name] - before[name] for name in after}, {**own, **sums})
+            sizes.append((len(silo.rows("input.weight")), len(silo.rows("output.weight"))))
+        held = np.array(sizes, dtype=np.int64).reshape(-1, 2)
+        rows = {"input": held[:, 0], "output": held[:, 1]}
+        down = bytes_fetched(config, n_items, rows, numbers=2)
+        return Reply(Update(self.update, sums, len(sizes)), new, bytes_sent(self.update, rows), down)
 
 
 class Silo:
@@ -104,6 +94,17 @@ class Silo:
     def active(self, tables: Parameters) -> dict[str, Tensor]:
         """The parameters, of those by item the used rows only."""
         return {name: table[self.rows(name)] if name in BY_ITEM else table for name, table in tables.items()}
+
+    def add(self, moved: Parameters, into: Mapping[str, NDArray[Any]]) -> None:
+        """Add what its parameters moved by to whole tables, and itself to the holders of the rows that it uses."""
+        for name, change in moved.items():
+            if name in BY_ITEM:
+                into[name][self.rows(name).numpy()] += change.numpy()
+            else:
+                into[name][...] += change.numpy()
+        for layer in self._rows:
+            if (holders := into.get(f"{layer}.holders")) is not None:
+                holders[self._rows[layer].numpy()] += 1
 
     def codes(self, model: Parameters, values: Tensor) -> Tensor:
         """Shape [n_users, code]."""

@@ -1,6 +1,14 @@
 """UnlearnRec: any graph recommender made forgettable by an influence encoder, pre-trained once."""
 
+from retract.systems.base import SystemType
 from retract.systems.unlearnrec.config import UnlearnRecConfig
-from retract.systems.unlearnrec.system import UnlearnRec
 
-__all__ = ["UnlearnRec", "UnlearnRecConfig"]
+UNLEARNREC = SystemType(
+    "unlearnrec",
+    UnlearnRecConfig,
+    "retract.systems.unlearnrec.server:UnlearnRecServer",
+    "retract.systems.unlearnrec.client:UnlearnRecDevice",
+    extra="learn",
+)
+
+__all__ = ["UNLEARNREC", "UnlearnRecConfig"]

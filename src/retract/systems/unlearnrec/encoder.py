@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from retract.data import Interactions
-from retract.models.backbones import Backbone
-from retract.models.graph import BipartiteGraph, node_degrees
-from retract.models.influence import local_influence
-from retract.systems.backbone import make_backbone
+from retract.models.learn.backbones import Backbone
+from retract.models.learn.graph import BipartiteGraph
+from retract.models.learn.influence import local_influence
+from retract.models.nodes import node_degrees
+from retract.systems.backbone_training import make_backbone
 from retract.systems.unlearnrec.config import UnlearnRecConfig
 
 GATE_WIDTH = 16

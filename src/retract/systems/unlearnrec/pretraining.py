@@ -15,9 +15,9 @@ from torch.nn.functional import log_softmax, softplus
 
 from retract import streams
 from retract.data import Interactions
-from retract.models.backbones import Moment
-from retract.models.losses import aligned_info_nce
-from retract.systems.backbone import descend, make_loss
+from retract.models.learn.backbones import Moment
+from retract.models.learn.losses import aligned_info_nce
+from retract.systems.backbone_training import descend, make_loss
 from retract.systems.base import Progress, Stopwatch
 from retract.systems.unlearnrec.config import UnlearnRecConfig
 from retract.systems.unlearnrec.encoder import Encoder, Removal

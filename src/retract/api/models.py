@@ -1,0 +1,393 @@
+"""A model: fitted, asked, made to forget, saved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retract.api.answers import as_frame, listed, similar
+from retract.api.fitting import Fit, recoded, sharing_of
+from retract.api.frames import Ids
+from retract.api.receipt import Receipt
+from retract.data import Columns
+from retract.errors import ConfigError, DataError
+from retract.models.recommender import Recommender, Scores, recommend
+from retract.stores.devices import MemoryDevices
+from retract.stores.extending import ExtendReport, extended
+from retract.stores.folder import TrainedFolder
+from retract.stores.forgetting import (
+    Forgotten,
+    UnlearnOptions,
+    batch_of,
+    forget,
+    no_judge,
+    report_on,
+    waiting,
+)
+from retract.stores.held import Held
+from retract.stores.ledger import Kind, MemoryLedger, Request
+from retract.stores.local import engine_of
+from retract.stores.measuring import measure
+from retract.stores.requests import Wish, Withdrawable, codes_of, pending_of
+from retract.stores.versions import require_replaceable
+from retract.systems.base import Progress, System, SystemType, no_progress
+from retract.systems.checks import prepared, require_finite
+from retract.systems.settings import read_settings
+
+if TYPE_CHECKING:
+    from retract.auditing.judging import Auditing
+
+
+class Model:
+    """What all models have in common; see `retract.Exact` and its like."""
+
+    kind: ClassVar[SystemType]
+    default_share: ClassVar[float | None] = 1.0
+    """What users share where nobody says; None where it has to be said."""
+
+    def __init__(self, *, seed: int = 0, **settings: Any) -> None:
+        self.seed = seed
+        self.config = read_settings(self.kind.name, self.kind.config, settings)
+        self._held: Held | None = None
+        self._ledger = MemoryLedger()
+        self._asked: dict[str, NDArray[np.int64]] = {}
+        self._ids = Ids(user=False, item=False)
+        self._library: str | None = None
+        self._reader: Recommender | None = None
+
+    # --- fitting ------------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: object,
+        *,
+        share: float | None = None,
+        test: float | None = None,
+        clients: int | None = None,
+        columns: Columns | None = None,
+        progress: Progress = no_progress,
+    ) -> Any:
+        """Learn from interactions; whatever was fitted before is gone.
+
+        Parameters
+        ----------
+        data
+            A pandas or polars frame, a SciPy CSR matrix of users × items, a file, the name of a data set, a `Dataset`
+            or `Interactions`. Columns are found by their usual names or named by `columns`.
+        share
+            The part of their interactions that users share, in [0, 1]. A `shared` column says it one by one; without
+            either, all is shared (PersonalFR: nothing; FedShare asks).
+        test
+            The part that is held out to measure by, in (0, 1). Nothing is, unless given; a `fold` column rules.
+        clients
+            Of PersonalFR: deal the users among so many organisations.
+        columns
+            The columns' names where they are not the usual ones.
+        progress
+            Called as (stage, done, total).
+
+        Returns
+        -------
+        Model
+            This one.
+
+        Raises
+        ------
+        DataError
+            If the data is not what it must be; the message says where.
+        ConfigError
+            If `share` has to be given and is not, or training diverged.
+        """
+        given = Fit.of(data, columns, test, self.seed)
+        sharing = sharing_of(given, self.kind.name, share, self.default_share, clients, self.seed)
+        if len(sharing.everything.active_users()) < 2:
+            raise DataError(f"{given.dataset.name}: at least 2 users with something to train on are needed")
+        system, devices = System(self.kind, self.config), MemoryDevices(sharing)
+        engine = engine_of(system, devices)
+        trained = system.server.train(sharing.shared, engine, seed=self.seed, progress=progress)
+        require_finite(trained)
+        trained, _ = prepared(system.server, trained, engine, seed=self.seed, progress=progress)
+        devices.forget_runs(but=trained.run)
+        self._hold(Held(trained, devices, given.test))
+        self._ledger, self._asked = MemoryLedger(), {}
+        self._ids, self._library = given.ids, given.library
+        return self
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    @property
+    def users(self) -> list[Any]:
+        """Your ids of all users with an interaction."""
+        held = self._fitted
+        return self._ids.users(held.catalog.user_ids[held.interactions.active_users()].tolist())
+
+    @property
+    def items(self) -> list[Any]:
+        """Your ids of all items."""
+        return self._ids.items(self._fitted.catalog.item_ids.tolist())
+
+    def recommend(self, users: object = None, k: int = 10) -> Any:
+        """The best items of some users, those that they have had left out.
+
+        Parameters
+        ----------
+        users
+            One id, or several; everybody unless given.
+        k
+            How many, at most.
+
+        Returns
+        -------
+        DataFrame
+            Columns user, item, score and rank (from 1), in the library of the data that was fitted; a list of rows
+            where neither pandas nor polars is installed.
+
+        Raises
+        ------
+        UnknownIdError
+            If there is no such user.
+        DataError
+            If a user holds no interaction.
+        """
+        held, catalog = self._fitted, self._fitted.catalog
+        codes = self._codes_of_users(users)
+        degrees = held.interactions.user_degrees()[codes]
+        if len(codes) and not degrees.all():
+            name = catalog.user_ids[codes[int(np.flatnonzero(degrees == 0)[0])]]
+            raise DataError(f"user {str(name)!r} holds no interaction: there is nothing to recommend from")
+        best = recommend(self._recommender, codes, held.interactions, min(k, catalog.n_items) if k > 0 else k)
+        names = self._ids.users(catalog.user_ids[codes].tolist())
+        return as_frame("user", names, best, "item", catalog, self._ids, self._library)
+
+    def similar_items(self, items: object, k: int = 10) -> Any:
+        """The items nearest to some items: by cosine of their embeddings, of closed forms by what one makes of another.
+
+        Returns
+        -------
+        DataFrame
+            Columns item, similar, score and rank.
+
+        Raises
+        ------
+        UnknownIdError
+            If there is no such item.
+        """
+        held = self._fitted
+        codes = held.catalog.items(listed(items))
+        names = self._ids.items(held.catalog.item_ids[codes].tolist())
+        return as_frame("item", names, similar(held, codes, k), "similar", held.catalog, self._ids, self._library)
+
+    def scores(self, users: object = None, items: object = None) -> Scores:
+        """Scores of some users for some items, all unless given; float32, shape [n_users, n_items]."""
+        held = self._fitted
+        found = self._recommender.scores(self._codes_of_users(users), held.interactions)
+        return found if items is None else found[:, held.catalog.items(listed(items))]
+
+    def evaluate(self, test: object = None, k: int = 20, *, columns: Columns | None = None) -> dict[str, float | None]:
+        """Recall@k and NDCG@k over all items, and RMSE and MAE of a model that predicts ratings.
+
+        Parameters
+        ----------
+        test
+            Interactions to find again, in any form that `fit` takes; what was held out when fitting unless given.
+
+        Returns
+        -------
+        dict
+            Means by name; with a `test` of yours also how many rows of it name users or items that the model lacks.
+        """
+        held = self._fitted
+        if test is None:
+            return measure(self._recommender, held.interactions, held.test, k)
+        known, unknown = recoded(test, columns, held.catalog)
+        found = measure(self._recommender, held.interactions, known - held.interactions, k)
+        return {**found, "unknown_rows": float(unknown)}
+
+    # --- taking back --------------------------------------------------------------------------------------------------
+
+    def unshare(self, user: object, items: object = None, fraction: float | None = None) -> Request:
+        """Ask the server to forget what a user shared; the user's own device keeps it. `unlearn` applies it.
+
+        Parameters
+        ----------
+        items
+            Ids of items; everything that the user shares unless given, or a random `fraction` of it.
+
+        Raises
+        ------
+        UnknownIdError
+            If the user or an item is unknown.
+        SharingError
+            If an item is not there to be withdrawn, or is so already; nothing is recorded.
+        """
+        return self._request("unshare", user, items, fraction)
+
+    def erase(self, user: object, items: object = None, fraction: float | None = None) -> Request:
+        """Ask for a user's data to be gone everywhere; parameters and errors as of `unshare`. `unlearn` applies it."""
+        return self._request("erase", user, items, fraction)
+
+    @property
+    def pending(self) -> list[Request]:
+        """Requests that `unlearn` has still to apply."""
+        return [request for request in self._ledger.requests() if request.pending]
+
+    def unlearn(
+        self,
+        *,
+        audit: bool = False,
+        oracle: bool = False,
+        at_least: int = 1,
+        key: str | Path | None = None,
+        progress: Progress = no_progress,
+    ) -> Receipt:
+        """Apply the pending requests: the model forgets what they name.
+
+        Parameters
+        ----------
+        audit
+            Attack the model before and after, and sign a certificate.
+        oracle
+            With `audit`: beside the model trained without what is withdrawn; takes three trainings.
+        at_least
+            Wait until so many users withdraw what the model learnt.
+        key
+            File of the private key that signs; your own key unless given, made where there is none.
+
+        Raises
+        ------
+        ConfigError
+            If unlearning diverged, or `oracle` is given without `audit`; nothing is applied.
+        """
+        held, options = self._fitted, UnlearnOptions(self.seed, at_least)
+        auditing = self._auditing(oracle, key, progress) if audit else None
+        if oracle and not audit:
+            raise ConfigError("oracle=True needs audit=True")
+        batch = batch_of(held, [(request, self._asked[request.id]) for request in self.pending])
+        if batch.waits(at_least):
+            return Receipt.of(waiting(held, batch, options), None)
+        forgotten = forget(held, batch, seed=self.seed, progress=progress)
+        report = report_on(forgotten, options)
+        (auditing or no_judge)(forgotten)
+        self._commit(forgotten)
+        return Receipt.of(report, auditing)
+
+    # --- growing and keeping ------------------------------------------------------------------------------------------
+
+    def extend(
+        self,
+        data: object,
+        *,
+        share: float | None = None,
+        columns: Columns | None = None,
+        progress: Progress = no_progress,
+    ) -> ExtendReport:
+        """Take in new interactions without training again: Exact new users and items, PersonalFR new users.
+
+        Raises
+        ------
+        ConfigError
+            If the system cannot, or `share` has to be given.
+        """
+        held, dataset = self._fitted, Fit.of(data, columns, None, self.seed).dataset
+        part = self.default_share if share is None else share
+        if part is None:
+            raise ConfigError(f"{self.kind.name} shares what its users choose: give share=…")
+        asked = [(request, self._asked[request.id]) for request in self.pending]
+        found = extended(held, dataset, asked, share=part, seed=self.seed, progress=progress)
+        if found.changed:
+            self._hold(found.held)
+        return found.report
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write a folder that `retract.load` and the commands read, pending requests included.
+
+        Raises
+        ------
+        FolderError
+            If it holds another model and `force` is not given, or anything else.
+        """
+        held, folder = self._fitted, TrainedFolder(Path(path))
+        same = folder.versions.number() is not None and folder.manifest().facts["model"] == held.id
+        require_replaceable(folder.path, force or same)
+        folder.save(held)
+        known = {request.id for request in folder.ledger.requests()}
+        for request in self.pending:
+            if request.id not in known:
+                self._record(folder, request)
+        self._hold(replace(held, version=folder.manifest().version))
+
+    @classmethod
+    def of_folder(cls, path: Path) -> Any:
+        """A model from a folder; see `retract.load`."""
+        folder = TrainedFolder(path)
+        held = folder.load()
+        made = cls.__new__(cls)
+        Model.__init__(made, seed=held.trained.seed)
+        made.config = held.trained.config
+        made._hold(held)
+        made._asked = {request.id: codes_of(folder, request, held.sharing) for request in pending_of(folder)}
+        made._ledger = MemoryLedger([request for request in pending_of(folder) if request.pending])
+        made._ids = Ids.of(None, held.catalog, {})
+        return made
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={getattr(self.config, name)!r}" for name in sorted(self.config.model_fields_set))
+        state = "not fitted" if self._held is None else f"fitted on {len(self._held.interactions):,} interactions"
+        return f"<retract.{type(self).__name__}({given}): {state}>"
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _fitted(self) -> Held:
+        if self._held is None:
+            raise ConfigError(f"this {type(self).__name__} is not fitted yet: call fit(data) first")
+        return self._held
+
+    @property
+    def _recommender(self) -> Recommender:
+        if self._reader is None:
+            self._reader = self._fitted.recommender()
+        return self._reader
+
+    def _hold(self, held: Held) -> None:
+        self._held, self._reader = held, None
+
+    def _codes_of_users(self, users: object) -> NDArray[np.int64]:
+        held = self._fitted
+        if users is None:
+            return held.interactions.active_users()
+        return np.array([held.catalog.user(user) for user in listed(users)], dtype=np.int64)
+
+    def _request(self, kind: Kind, user: object, items: object, fraction: float | None) -> Request:
+        held = self._fitted
+        private = held.sharing.private | held.test
+        pending = [(request, self._asked[request.id]) for request in self.pending]
+        names = None if items is None else [str(item) for item in listed(items)]
+        wish = Wish(kind, str(user), names, fraction, self.seed)
+        chosen = Withdrawable(replace(held.sharing, private=private), pending).chosen(wish)
+        shared = held.trained.shared.items_of(held.catalog.user(user))
+        told = held.catalog.item_ids[np.intersect1d(chosen, shared)].tolist()
+        request = self._ledger.append(Request.of(kind, str(user), len(chosen), told))
+        self._asked[request.id] = chosen
+        return request
+
+    def _auditing(self, oracle: bool, key: str | Path | None, progress: Progress) -> Auditing:
+        from retract.auditing.judging import Auditing
+        from retract.auditing.keys import default_key_path, key_or_new
+
+        signing, _ = key_or_new(default_key_path() if key is None else Path(key))
+        return Auditing(signing, oracle=oracle, progress=progress)
+
+    def _commit(self, forgotten: Forgotten) -> None:
+        self._hold(forgotten.after)
+        self._ledger.settle(forgotten.withdrawals, forgotten.gone)
+        self._asked = {id: codes for id, codes in self._asked.items() if id not in forgotten.withdrawals}
+
+    def _record(self, folder: TrainedFolder, request: Request) -> None:
+        catalog = self._fitted.catalog
+        beyond = np.setdiff1d(catalog.item_ids[self._asked[request.id]], list(request.items)).tolist()
+        folder.record(request, beyond)

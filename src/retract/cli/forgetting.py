@@ -1,0 +1,153 @@
+"""The commands by which people take their data back: unshare, erase, unlearn."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+from rich.console import RenderableType
+
+from retract.cli.app import app
+from retract.cli.options import Folder, Json, Seed, User, Which, with_options
+from retract.cli.output import (
+    Report,
+    audit_tables,
+    emit,
+    grid,
+    metric,
+    note,
+    progress_bars,
+    telling_what_is_left,
+)
+
+if TYPE_CHECKING:
+    from retract.auditing.judging import Auditing
+    from retract.stores.forgetting import UnlearnReport
+    from retract.stores.ledger import Kind
+
+
+@app.command()
+@with_options
+def unshare(folder: Folder, user: User, which: Which, as_json: Json = False) -> None:
+    """Ask the server to forget what a user shared; the user's own client keeps it. `unlearn` applies it."""
+    _request("unshare", folder, user, which, as_json)
+
+
+@app.command()
+@with_options
+def erase(folder: Folder, user: User, which: Which, as_json: Json = False) -> None:
+    """Ask for a user's data to be gone from the server and from the client. `unlearn` applies it."""
+    _request("erase", folder, user, which, as_json)
+
+
+def _request(kind: Kind, folder: Path, user: str, which: Which, as_json: bool) -> None:
+    """Record one request and say so."""
+    named = which.named
+    from retract.stores.folder import TrainedFolder
+    from retract.stores.requests import Wish, add_request
+
+    with telling_what_is_left(folder, "server/current"):
+        wish = Wish(kind, user, named, which.fraction, which.seed)
+        request, pending = add_request(TrainedFolder(folder), wish)
+    fields = {"request": request.id, "kind": kind, "user": user, "count": request.count, "pending": pending}
+    text = f"{kind} of {request.count:,} interactions of user {user} noted ({request.id}); {pending} pending."
+    emit(fields, as_json, text, f"Next: retract unlearn {folder}")
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Whether and how an unlearning is audited."""
+
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Attack the model before and after, and write a signed certificate.")
+    ] = False
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="With --audit: beside the model trained without; takes three trainings.")
+    ] = False
+    oracle_folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --audit: take this trained folder as the oracle.", show_default=False),
+    ] = None
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pem", help="What signs the certificate; `retract keys new` makes one."),
+    ] = None
+
+    def judge(self, folder: Path, progress: Report) -> Auditing | None:
+        """The judge of an audited unlearning, None where none is asked for.
+
+        The key comes first: a bad one must cost no work. So does a wrong folder, which must not leave a new key behind.
+        """
+        if not self.audit:
+            if self.oracle or self.oracle_folder is not None or self.key is not None:
+                text = "--oracle, --oracle-folder and --key need --audit"
+                raise click.UsageError(text, click.get_current_context())
+            return None
+        from retract.auditing.judging import Auditing
+        from retract.auditing.keys import default_key_path, fingerprint, key_or_new
+        from retract.stores.folder import TrainedFolder
+
+        TrainedFolder(folder).audits()
+        given = None if self.oracle_folder is None else TrainedFolder(self.oracle_folder).load()
+        place = default_key_path() if self.key is None else self.key
+        signing, made = key_or_new(place)
+        if made:
+            note(f"made a key to sign certificates with: {place}, fingerprint {fingerprint(signing.public_key())}")
+        return Auditing(signing, oracle=self.oracle, given=given, progress=progress)
+
+
+@app.command()
+@with_options
+def unlearn(
+    folder: Folder,
+    judging: Judging,
+    at_least: Annotated[
+        int, typer.Option(metavar="M", help="Wait until so many users withdraw what the model learnt.")
+    ] = 1,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Measure before and after; may take longer than to unlearn.")
+    ] = True,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Apply the pending requests: the model forgets what they name."""
+    from retract.stores.folder import TrainedFolder
+    from retract.stores.forgetting import UnlearnOptions, no_judge, unlearn_folder
+
+    options = UnlearnOptions(seed, at_least, measure)
+    with telling_what_is_left(folder, "server/current"), progress_bars() as progress:
+        auditing = judging.judge(folder, progress)
+        report = unlearn_folder(TrainedFolder(folder), options, judge=auditing or no_judge, progress=progress)
+    for text in report.notes:
+        note(text)
+    fields = {**asdict(report), **_audited(auditing, folder)}
+    emit(fields, as_json, *_told(report, auditing, folder))
+
+
+def _audited(auditing: Auditing | None, folder: Path) -> dict[str, object]:
+    """What an audit adds to the JSON."""
+    if auditing is None:
+        return {}
+    found = auditing.fields
+    return {**found, "certificate": str(folder / found["certificate"]) if found["certificate"] else None}
+
+
+def _told(report: UnlearnReport, auditing: Auditing | None, folder: Path) -> list[RenderableType]:
+    """An unlearning for people."""
+    if report.waiting:
+        wanted = f"{report.at_least} withdraw what the model learnt"
+        return [f"{report.waiting} user(s) wait until {wanted}: nothing was changed."]
+    if not report.requests:
+        return [f"Nothing is pending in {folder}: nothing was changed."]
+    rows = [[name, metric(report.metrics_before[name]), metric(value)] for name, value in report.metrics.items()]
+    done = (
+        f"{report.requests} request(s) applied: {report.forgotten:,} interactions forgotten in {report.seconds:.2f} s."
+    )
+    told: list[RenderableType] = [done, grid(["", "before", "after"], rows, numeric=["before", "after"])]
+    if auditing is not None:
+        told += [table for found in auditing.audits for table in audit_tables(found)]
+        told += [f"certificate: {folder / audit['certificate']}" for audit in auditing.audits[:1]]
+    return told

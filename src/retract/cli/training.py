@@ -1,0 +1,175 @@
+"""The commands that make a model: demo, train, tune."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retract.cli.app import app
+from retract.cli.options import SYSTEMS, Data, DataOptions, Json, Seed, Settings, settings_of, with_options
+from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
+from retract.errors import ConfigError, FolderError
+
+if TYPE_CHECKING:
+    from retract.stores.training import TrainOptions, TrainReport
+
+SHOWN = 10
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = Path("demo"),
+    data: Data = "movielens-small",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Tell the whole story on real data, with a report to look at."""
+    if out.exists() and not out.is_dir():
+        raise FolderError(f"{out} is a file: give a folder for the report")
+    from retract.auditing.demo.run import run_demo
+
+    with telling_what_is_left(out, "figures.json"), progress_bars() as progress:
+        summary = run_demo(out, data=data, seed=seed, progress=progress)
+    emit(summary, as_json, f"report: {summary['report']}")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a training is set up."""
+
+    share: Annotated[float, typer.Option(metavar="RATIO", help="The part that every user shares, in [0, 1].")] = 0.5
+    test: Annotated[
+        float, typer.Option(metavar="RATIO", help="The part held out to test on, where the data names none, in (0, 1).")
+    ] = 0.2
+    clients: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of personalfr: deal the users among N clients. Else each is one."),
+    ] = None
+    seed: Seed = 0
+    force: Annotated[bool, typer.Option("--force", help="Replace the trained folder that DIR is.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that was interrupted in DIR.")] = (
+        False
+    )
+    keep_every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How often the training's place is kept, to resume it.")
+    ] = 20.0
+
+    @property
+    def options(self) -> TrainOptions:
+        """As the stores take them."""
+        from retract.stores.training import TrainOptions
+
+        return TrainOptions(**asdict(self))
+
+
+@app.command()
+@with_options
+def train(
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help=f"{SYSTEMS}.", show_default=False)],
+    source: DataOptions,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The trained folder to write.", show_default=False)],
+    training: Training,
+    setting: Settings = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of unlearnrec, the graph recommender: lightgcn, sgl or simgcl. As --set backbone=NAME.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train SYSTEM (exact, fedshare, lightgcn, personalfr, receraser or unlearnrec) on a data set; write a folder."""
+    from retract.stores.training import Place, train_folder
+    from retract.systems.registry import make_system
+
+    chosen = make_system(system, _with_backbone(settings_of(setting or []), backbone))
+    with telling_what_is_left(out, "server/current", lambda: Place.left(out)), progress_bars() as progress:
+        report = train_folder(chosen, source.load(), out, training.options, progress)
+    for text in report.notes:
+        note(text)
+    emit(asdict(report), as_json, facts(_told(report)), f"\nNext: retract recommend {out} --user ID")
+
+
+def _told(report: TrainReport) -> dict[str, str]:
+    """A training for people."""
+    rows = {
+        "users × items": f"{report.users:,} × {report.items:,}",
+        "interactions": f"{report.shared:,} shared, {report.private:,} private",
+        "time": f"{report.seconds:.1f} s, peak memory {report.peak_mb:,.0f} MB",
+        **({"time to prepare": f"{report.prepare_seconds:.1f} s, to forget fast"} if report.prepare_seconds else {}),
+        **({"resumed at": report.resumed_at} if report.resumed_at is not None else {}),
+        "kept to forget by": size(report.memory_bytes),
+        **({"rounds": f"{report.rounds:,}"} if report.rounds else {}),
+        "sent": f"{size(report.bytes_up)} up, {size(report.bytes_down)} down",
+    }
+    return rows | {name: metric(value) for name, value in report.metrics.items()}
+
+
+def _with_backbone(settings: dict[str, str], backbone: str | None) -> dict[str, str]:
+    """The settings, the backbone among them where it was given by its own option."""
+    if backbone is None:
+        return settings
+    if "backbone" in settings:
+        raise ConfigError(
+            f"the backbone is given twice: --backbone {backbone} and --set backbone={settings['backbone']}"
+        )
+    return {**settings, "backbone": backbone}
+
+
+@app.command()
+@with_options
+def tune(
+    source: DataOptions,
+    share: Annotated[float, typer.Option(metavar="RATIO", help="The part that every user shares, in [0, 1].")] = 1.0,
+    grid_of: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="KEY=V1,V2", help="Values to try of a setting; repeatable. Else a usual grid."),
+    ] = None,
+    setting: Settings = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Find settings of `exact` on a held-out tenth of the shared training part; the test part is never looked at."""
+    from retract.data import Sharing
+    from retract.systems.exact import ExactConfig
+    from retract.systems.exact.tuning import tune as tune_exact
+    from retract.systems.registry import make_system
+
+    config = make_system("exact", settings_of(setting or [])).config
+    assert isinstance(config, ExactConfig)
+    values = {name: _numbers(name, text) for name, text in settings_of(grid_of or []).items()}
+    for name, numbers in values.items():
+        for number in numbers:
+            make_system("exact", {**config.model_dump(), name: number})  # refuses what is no setting or out of range
+    dataset = source.load()
+    for text in dataset.notes:
+        note(text)
+    shared = Sharing.by_ratio(dataset.split(seed=seed)[0], share, seed).shared
+    with progress_bars() as progress:
+        found = tune_exact(shared, config, grid=values or None, seed=seed, progress=progress)
+    names = list(found[0].settings)
+    rows = [
+        [*(f"{one.settings[name]:g}" for name in names), metric(one.recall), metric(one.ndcg), f"{one.seconds:.1f}"]
+        for one in found[:SHOWN]
+    ]
+    columns = [*names, "recall@20", "ndcg@20", "seconds"]
+    best = " ".join(f"--set {name}={value:g}" for name, value in found[0].settings.items())
+    candidates = [
+        {"settings": dict(one.settings), "recall@20": one.recall, "ndcg@20": one.ndcg, "seconds": one.seconds}
+        for one in found
+    ]
+    fields = {"system": "exact", "best": dict(found[0].settings), "candidates": candidates}
+    hint = f"Next: retract train exact --data {source.data} {best} --out DIR"
+    emit(fields, as_json, grid(columns, rows, numeric=columns), hint)
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--grid {name}={text} takes numbers separated by commas, such as {name}=10,50,100") from None

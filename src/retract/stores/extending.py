@@ -1,0 +1,207 @@
+"""New users, new items and new interactions enter a model, without training again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retract.data import Catalog, Dataset, Interactions, Sharing
+from retract.errors import ConfigError, FederationError
+from retract.stores.devices import MemoryDevices
+from retract.stores.folder import TrainedFolder
+from retract.stores.held import Held
+from retract.stores.ledger import Request
+from retract.stores.local import engine_of
+from retract.stores.measuring import Metrics, measured
+from retract.stores.requests import codes_of, named_by, pending_of
+from retract.systems.base import Extendable, Progress, Stopwatch, no_progress
+
+
+@dataclass(frozen=True)
+class ExtendReport:
+    """What was taken in: what is held now, what was added, and what was held already."""
+
+    system: str
+    users: int
+    items: int
+    shared: int
+    private: int
+    added: int
+    already_held: int
+    seconds: float
+    metrics: Metrics
+    memory_bytes: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Extended:
+    """A model with what is new, and what to tell of it."""
+
+    held: Held
+    report: ExtendReport
+    changed: bool
+
+
+def extend_folder(
+    folder: TrainedFolder, dataset: Dataset, *, share: float, seed: int = 0, progress: Progress = no_progress
+) -> ExtendReport:
+    """Add what a data set holds and a trained folder does not; see `extended`.
+
+    Raises
+    ------
+    FolderError
+        If the folder is damaged, or was replaced meanwhile; nothing is added.
+    """
+    folder.finish()
+    held = folder.load()
+    asked = [(request, codes_of(folder, request, held.sharing)) for request in pending_of(folder)]
+    found = extended(held, dataset, asked, share=share, seed=seed, progress=progress)
+    if found.changed:
+        folder.replace(held, found.held)
+    return found.report
+
+
+def extended(
+    held: Held,
+    dataset: Dataset,
+    asked: Sequence[tuple[Request, NDArray[np.int64]]] = (),
+    *,
+    share: float,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Extended:
+    """Add what a data set holds and a model does not.
+
+    Parameters
+    ----------
+    dataset
+        All of it goes to training, but for what it holds out itself.
+    asked
+        Pending requests, each with the codes of its items: what is to be erased is not taken in again.
+    share
+        The part of their new interactions that users share, in [0, 1].
+
+    Raises
+    ------
+    ConfigError
+        If the system cannot take in data without training again.
+    DataError
+        If it cannot take in this data: the message says what of it.
+    FederationError
+        If the devices, which would hold it, are elsewhere.
+    SharingError
+        If `share` lies outside [0, 1].
+    """
+    server = held.system.server
+    if not isinstance(server, Extendable):
+        raise ConfigError(
+            f"{held.trained.system} cannot take in new data without training again; exact and personalfr can"
+        )
+    if held.devices is None:
+        raise FederationError("new data enters where the devices are, and their half is not here: extend it there")
+    catalog = held.catalog.extended_by(dataset.interactions.catalog)
+    before = _over(held, catalog)
+    offered = _recoded(dataset.interactions, catalog)
+    held_out = np.zeros(len(offered), dtype=np.bool_) if dataset.is_test is None else _test_part(dataset, offered)
+    known = before.interactions | before.test
+    fresh, fresh_test = (offered.where(part) - known for part in (~held_out, held_out))
+    new = Sharing.by_ratio(fresh, share, seed)  # also where nothing is new: a wrong ratio is refused in any case
+    notes = _notes_on_held(before, offered, named_by(asked, "erase", held.trained.shared).over(catalog))
+    if dropped := dataset.interactions.duplicates:
+        notes.append(f"duplicates dropped, the last of each kept: {dropped:,}")
+    after, seconds, changed = held, 0.0, bool(len(fresh) or len(fresh_test))
+    if changed:
+        devices, test, forgone = _joined(before, new, fresh_test)
+        watch, engine = Stopwatch(), engine_of(held.system, devices)
+        trained = server.extend(before.trained, new.shared, engine, seed=seed, progress=progress)
+        seconds = watch.seconds
+        # The server's columns too are those that both sides have.
+        trained = replace(trained, shared=devices.sharing.shared)
+        after = replace(before, trained=trained, devices=devices, test=test)
+        notes += [*forgone, *_notes_on_cold(after, fresh_test)]
+    report = _report(after, len(fresh) + len(fresh_test), int(known.contains(offered).sum()), seconds, notes)
+    return Extended(after, report, changed)
+
+
+def _report(after: Held, added: int, already: int, seconds: float, notes: Sequence[str]) -> ExtendReport:
+    sharing = after.sharing
+    return ExtendReport(
+        system=after.trained.system,
+        users=len(after.interactions.active_users()),
+        items=after.catalog.n_items,
+        shared=len(sharing.shared),
+        private=len(sharing.private),
+        added=added,
+        already_held=already,
+        seconds=round(seconds, 3),
+        metrics=measured(after.recommender(), after, after.test),
+        memory_bytes=after.trained.memory.nbytes,
+        notes=tuple(notes),
+    )
+
+
+def _over(held: Held, catalog: Catalog) -> Held:
+    """The same over a larger catalog; the model stays that of the smaller one until it is extended."""
+    assert held.devices is not None
+    devices = held.devices.with_sharing(held.devices.sharing.over(catalog))
+    return replace(held, devices=devices, test=held.test.over(catalog))
+
+
+def _recoded(interactions: Interactions, catalog: Catalog) -> Interactions:
+    """The interactions by the codes of another catalog that knows their ids."""
+    own = interactions.catalog
+    users = np.array([catalog.user(name) for name in own.user_ids], dtype=np.int64)
+    items = catalog.items(own.item_ids)
+    codes = users[interactions.users], items[interactions.items]
+    return Interactions.of(catalog, *codes, interactions.ratings, interactions.timestamps)
+
+
+def _test_part(dataset: Dataset, offered: Interactions) -> NDArray[np.bool_]:
+    """Which of the offered interactions the data set holds out."""
+    assert dataset.is_test is not None
+    held_out = _recoded(dataset.interactions.where(dataset.is_test), offered.catalog)
+    return held_out.contains(offered)
+
+
+def _joined(before: Held, new: Sharing, fresh_test: Interactions) -> tuple[MemoryDevices, Interactions, list[str]]:
+    """The devices and the test part with what is new, and a note for every column that is lost by it.
+
+    Ratings and times stay where the folder and the data both have them; else no part of the folder keeps them.
+    """
+    assert before.devices is not None
+    old = before.devices.sharing
+    parts = [old.shared, old.private, before.test, new.shared, new.private, fresh_test]
+    rated = [[part.ratings is not None for part in some if len(part)] for some in (parts[:3], parts[3:])]
+    timed = [[part.timestamps is not None for part in some if len(part)] for some in (parts[:3], parts[3:])]
+    notes = []
+    for name, (mine, theirs) in (("ratings", map(all, rated)), ("times", map(all, timed))):
+        if mine != theirs:
+            whose, other = ("the folder's", "the new data") if mine else ("the new data's", "the folder")
+            notes.append(f"{whose} {name} are dropped: {other} has none")
+    if not all(map(all, rated)):
+        parts = [replace(part, ratings=None) for part in parts]
+    if not all(map(all, timed)):
+        parts = [replace(part, timestamps=None) for part in parts]
+    shared, private, test, new_shared, new_private, new_test = parts
+    sharing = replace(old, shared=shared | new_shared, private=private | new_private)
+    return before.devices.with_sharing(sharing), test | new_test, notes
+
+
+def _notes_on_held(held: Held, offered: Interactions, asked: Interactions) -> list[str]:
+    """What the data offers and the folder has, and so is not added."""
+    counts = {
+        "in the folder already, left as they are": held.interactions - asked,
+        "held out for testing, where they stay": held.test - asked,
+        "left out because their erasure is pending": asked,
+    }
+    found = {text: int(part.contains(offered).sum()) for text, part in counts.items()}
+    return [f"{text}: {count:,}" for text, count in found.items() if count]
+
+
+def _notes_on_cold(after: Held, fresh_test: Interactions) -> list[str]:
+    cold = np.setdiff1d(fresh_test.users, after.interactions.users)
+    return [f"new users with interactions to test on but none to train on: {len(cold):,}"] if len(cold) else []

@@ -1,0 +1,271 @@
+"""A trained folder: versions of both halves, the ledger of requests, audits and certificates.
+
+```
+DIR/server/current, versions/N/     what a server holds (see `versions` and `held`)
+DIR/server/ledger/MODEL/            what users asked of this model (see `ledger`)
+DIR/devices/versions/N/             what stands for the devices beside version N; absent on a real server
+DIR/devices/requests/ID.json        what an erasure names beyond what the server holds: private items
+DIR/audits.jsonl, certificates/     figures of the audits, and what was signed
+```
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from retract.atomic import write_atomically
+from retract.data import Interactions
+from retract.errors import FolderError, SharingError
+from retract.stores.held import CATALOG, Held, catalog_of, read_devices, read_server, read_shared, to_content
+from retract.stores.ledger import FileLedger, Request
+from retract.stores.locking import locked
+from retract.stores.manifest import Manifest
+from retract.stores.versions import DEVICES, LEDGER, SERVER, TRAINING, Version, VersionStore
+from retract.systems.base import Trained
+
+AUDITS, CERTIFICATES = "audits.jsonl", "certificates"
+STEP_AUDITS, STEP_CERTIFICATE = "audits.json", "certificate.json"
+"""Where a version keeps what its making was audited with, until it is published beside the versions."""
+
+
+class TrainedFolder:
+    """A trained folder on the disk.
+
+    Parameters
+    ----------
+    path
+        The folder; need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.versions = VersionStore(self.path)
+
+    @property
+    def ledger(self) -> FileLedger:
+        """The requests of the model that is served; errors as of `load`."""
+        return FileLedger(self.path / SERVER / LEDGER / self.manifest().facts["model"])
+
+    def load(self) -> Held:
+        """Read and check both halves; the server's alone where there is no devices' half.
+
+        Raises
+        ------
+        FolderError
+            If it is no trained folder, of another version, incomplete or damaged; the message names the file.
+        """
+
+        def read(version: Version) -> Held:
+            trained, number = read_server(version), version.manifest.version
+            half = self.versions.devices(version)
+            devices, test = None, Interactions.empty(trained.shared.catalog)
+            if half is not None:
+                devices, test = read_devices(half, trained.shared, trained.run)
+            return Held(trained, devices, test, number, version.manifest.facts["model"])
+
+        return self.versions.reading(read)
+
+    def load_server(self) -> Trained:
+        """Read and check the server's half alone; errors as of `load`."""
+        return self.versions.reading(read_server)
+
+    def manifest(self) -> Manifest:
+        """What the served version says of itself; errors as of `load`."""
+        return self.versions.server().manifest
+
+    def save(self, held: Held) -> Manifest:
+        """Write a new model; of one that was there before, nothing stays, its requests included."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        manifest = self.versions.commit(to_content(held), None)
+        self._clear(but=held.id)
+        return manifest
+
+    def replace(
+        self,
+        before: Held,
+        after: Held,
+        settles: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> Manifest:
+        """Serve `after` in the place of `before`.
+
+        Raises
+        ------
+        FolderError
+            If another version is served by now; nothing is written.
+        """
+        return self.versions.commit(to_content(after, settles, files), before.version)
+
+    @contextmanager
+    def unlearning(self) -> Iterator[None]:
+        """Be the only one who applies requests.
+
+        Raises
+        ------
+        FolderError
+            If somebody else does so now, or there is no trained folder.
+        """
+        self.manifest()
+        busy = f"another unlearning works on {self.path}: wait for it, nothing was applied"
+        with locked(self.path / SERVER / "unlearning.lock", wait=False, busy=busy):
+            self.reconcile()
+            yield
+
+    def reconcile(self) -> None:
+        """Finish what a kill cut off, wherever that was; call it under `unlearning`."""
+        self.versions.tidy()
+        manifest, ledger = self.manifest(), self.ledger
+        if any(place.name != ledger.root.name for place in self.path.glob(f"{SERVER}/{LEDGER}/*")):
+            self._clear(but=ledger.root.name)
+        if manifest.settles:
+            self.settle(manifest.settles, self._gone(ledger.requests()))
+        ledger.release([request.id for request in ledger.requests()])
+        with locked(self._recording):
+            ledger.tidy()
+            self._tidy_devices([request.id for request in ledger.requests() if request.pending])
+        self._leave_training(manifest.facts["run"])
+        for unfinished in (*self.path.glob(f".{AUDITS}.*"), *self.path.glob(f"{CERTIFICATES}/.*.json.*")):
+            unfinished.unlink()
+        self.publish()
+
+    def finish(self) -> None:
+        """Finish what a kill cut off between a new version and the ledger; errors as of `unlearning`.
+
+        Whoever is about to serve another version calls it, for that one does not name the requests.
+        """
+        settles = self.manifest().settles
+        if any(request.pending and request.id in settles for request in self.ledger.requests()):
+            with self.unlearning():
+                pass
+
+    def settle(self, withdrawals: Mapping[str, str], gone: Sequence[str]) -> None:
+        """Complete requests in the ledger, and drop what the devices' half named for them."""
+        self.ledger.settle(withdrawals, gone)
+        for request in self.ledger.requests():
+            if not request.pending:
+                self._told(request.id).unlink(missing_ok=True)
+
+    def publish(self) -> None:
+        """Lay audits and certificate of the served version beside the versions, if that is still to be done."""
+        version = self.versions.server()
+        if not version.has(STEP_CERTIFICATE):
+            return
+        found = json.loads(version.read(STEP_AUDITS))
+        place = self.path / found["certificate"]
+        if not place.exists():
+            write_atomically(place, version.read(STEP_CERTIFICATE))
+        told = self.audits()
+        if not any(audit["certificate"] == found["certificate"] for audit in told):
+            records = "".join(json.dumps(record) + "\n" for record in [*told, *found["audits"]])
+            write_atomically(self.path / AUDITS, records.encode())
+
+    def audits(self) -> list[dict[str, Any]]:
+        """The audits done so far, oldest first; errors as of `load`."""
+        self.manifest()
+        try:
+            return [json.loads(line) for line in (self.path / AUDITS).read_bytes().splitlines()]
+        except FileNotFoundError:
+            return []
+        except ValueError:
+            raise FolderError(f"{self.path / AUDITS} is damaged: restore it") from None
+
+    def record(self, request: Request, private: Sequence[str] = (), key: str | None = None) -> Request:
+        """Record a request in the ledger, and in the devices' half what it covers beyond what the server holds.
+
+        Parameters
+        ----------
+        private
+            Original ids of those items.
+        key
+            See `Ledger.append`; errors too.
+        """
+        with locked(self._recording):  # so that nobody takes for a leftover what is told before it is recorded
+            if len(private):
+                told = {"user": request.user, "items": list(private)}
+                write_atomically(self._told(request.id), json.dumps(told).encode())
+            try:
+                recorded = self.ledger.append(request, key)
+            except SharingError:
+                self._told(request.id).unlink(missing_ok=True)
+                raise
+            if recorded.id != request.id:
+                self._told(request.id).unlink(missing_ok=True)
+        return recorded
+
+    def told_to_devices(self, request: Request) -> tuple[str, ...]:
+        """What `record` named in the devices' half.
+
+        Raises
+        ------
+        FolderError
+            If that is damaged.
+        """
+        path = self._told(request.id)
+        try:
+            return tuple(json.loads(path.read_bytes())["items"])
+        except FileNotFoundError:
+            return ()
+        except (ValueError, KeyError, TypeError):
+            raise FolderError(f"{path} is damaged: restore it") from None
+
+    def shared(self) -> Interactions:
+        """What the server holds, without its model; errors as of `load`."""
+        return self.versions.reading(read_shared)
+
+    @property
+    def _recording(self) -> Path:
+        """Held by who records a request in both halves."""
+        return self.path / SERVER / "requests.lock"
+
+    def _told(self, id: str) -> Path:
+        return self.path / DEVICES / "requests" / f"{id}.json"
+
+    def _tidy_devices(self, pending: Sequence[str]) -> None:
+        """Remove what the devices' half names for requests that are not pending."""
+        names = {f"{id}.json" for id in pending}
+        for path in (self.path / DEVICES / "requests").glob("*"):
+            if path.name not in names:
+                path.unlink()
+
+    def _leave_training(self, run: str) -> None:
+        """Remove the place of a training whose model is served: what it holds would outlive every withdrawal."""
+        try:
+            told = json.loads((self.path / SERVER / TRAINING / "place.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return
+        if told.get("run") == run:
+            for half in (SERVER, DEVICES):
+                shutil.rmtree(self.path / half / TRAINING, ignore_errors=True)
+
+    def _gone(self, requests: Sequence[Request]) -> list[str]:
+        """Users who asked for something, and whom the catalog does not know any more."""
+        known = set(catalog_of(self.versions.server().read(CATALOG)).user_ids.tolist())
+        return sorted({request.user for request in requests if request.user and request.user not in known})
+
+    def _clear(self, but: str) -> None:
+        """Remove requests, audits and certificates of a model that was there, and what is left of an older layout.
+
+        Its ledger last: whoever finds one knows that a kill came before the end of this.
+        """
+        for place in (self.path / CERTIFICATES, self.path / DEVICES / "requests"):
+            shutil.rmtree(place, ignore_errors=True)
+        for name in (AUDITS, *_OLD):
+            (self.path / name).unlink(missing_ok=True)
+        for place in (self.path / SERVER / LEDGER).glob("*"):
+            if place.name != but:
+                shutil.rmtree(place, ignore_errors=True)
+
+
+_OLD = (
+    "manifest.json",
+    "requests.jsonl",
+    *(f"server/{name}" for name in ("users.parquet", "items.parquet", "shared.parquet", "config.json", "log.jsonl")),
+    *(f"server/{name}" for name in ("model.safetensors", "memory.safetensors")),
+    *(f"clients/{name}" for name in ("private.parquet", "test.parquet", "state.safetensors")),
+)
+"""Files of the first layout, which a forced training replaces."""

@@ -1,0 +1,344 @@
+"""Forgetting, in four steps that can each be tested alone: batch, forget, judge, commit.
+
+- *batch*: which of the pending requests go together;
+- *forget*: from both halves and a batch to both halves after it; pure;
+- *judge*: what an audit makes of it while both models are at hand; only its figures and a certificate stay;
+- *commit*: the new version first, then the ledger. A version names the requests that it is the answer to, so whoever
+  comes after a kill between the two can finish it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retract.data import Interactions
+from retract.errors import ConfigError, DataError, FederationError
+from retract.stores.devices import MemoryDevices
+from retract.stores.folder import TrainedFolder
+from retract.stores.held import Held
+from retract.stores.ledger import Kind, Request
+from retract.stores.local import engine_of, withdraw
+from retract.stores.measuring import Metrics, isolated, measured
+from retract.stores.requests import codes_of, named_by, pending_of
+from retract.systems.base import LearnsFromPrivate, Progress, Stopwatch, Withdrawal, no_progress
+from retract.systems.checks import require_finite
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests that are applied together.
+
+    Parameters
+    ----------
+    requests
+        What was asked for.
+    erase, unshare
+        All interactions that they name: of erasures those held out for testing too, of unsharings none that is erased.
+    learners
+        Users who withdraw something that the model learnt, int64.
+    """
+
+    requests: tuple[Request, ...]
+    erase: Interactions
+    unshare: Interactions
+    learners: NDArray[np.int64]
+
+    @property
+    def users(self) -> int:
+        """How many users ask."""
+        return len({request.user for request in self.requests})
+
+    def waits(self, at_least: int) -> bool:
+        """Whether too few users withdraw what the model learnt to hide among each other.
+
+        Requests that change no model do not count; they wait for those that do, where there are any.
+        """
+        return not self.requests or 0 < len(self.learners) < at_least
+
+
+@dataclass(frozen=True)
+class Step:
+    """One withdrawal as it was applied, while both models are still at hand; seconds, bytes both ways, and rounds."""
+
+    kind: Kind
+    forget: Interactions
+    withdrawal: str
+    before: Held
+    after: Held
+    seconds: float
+    bytes_sent: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What forgetting a batch did, before the old model is gone: all that an audit may look at.
+
+    Parameters
+    ----------
+    batch
+        What was asked for.
+    before, after
+        Both halves; `after` under the ids that stay.
+    steps
+        The withdrawals in their order; each `after` is the next one's `before`. Empty where no model knew anything of
+        what was withdrawn.
+    withdrawals
+        By request, the id of the withdrawal that it was a part of.
+    gone
+        Original ids of users of whom nothing is left.
+    """
+
+    batch: Batch
+    before: Held
+    after: Held
+    steps: tuple[Step, ...]
+    withdrawals: Mapping[str, str]
+    gone: tuple[str, ...]
+
+
+Judge = Callable[[Forgotten], Mapping[str, bytes]]
+"""Looks at a forgetting and returns files to lay into the new version."""
+
+
+def no_judge(forgotten: Forgotten) -> Mapping[str, bytes]:
+    """Nobody looks."""
+    return {}
+
+
+@dataclass(frozen=True)
+class UnlearnOptions:
+    """How requests are applied.
+
+    Parameters
+    ----------
+    seed
+        Key of what unlearning draws.
+    at_least
+        Apply nothing while fewer users than so many withdraw something that the model learnt: whoever compares the
+        models before and after learns of the batch, not of one person.
+    measure
+        Whether to measure the models before and after; with many users that takes longer than to unlearn.
+
+    Raises
+    ------
+    ConfigError
+        If `at_least` is below 1.
+    """
+
+    seed: int = 0
+    at_least: int = 1
+    measure: bool = True
+
+    def __post_init__(self) -> None:
+        if self.at_least < 1:
+            raise ConfigError(f"at-least is {self.at_least}: a batch has at least 1 user")
+
+
+@dataclass(frozen=True)
+class UnlearnReport:
+    """What was forgotten: counts of requests and interactions, seconds of unlearning alone, rounds, metrics.
+
+    `waiting` is how many users still wait because fewer than `at_least` of them withdraw what the model learnt.
+    `isolated_users` are those still here whose last shared interaction has gone, `isolated_items` those that nobody
+    shares any more; `notes` say what that changes for them.
+    """
+
+    requests: int
+    forgotten: int
+    seconds: float
+    rounds: int
+    metrics: Metrics
+    metrics_before: Metrics
+    memory_bytes: int
+    waiting: int = 0
+    at_least: int = 1
+    isolated_users: int = 0
+    isolated_items: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def unlearn_folder(
+    folder: TrainedFolder,
+    options: UnlearnOptions | None = None,
+    *,
+    judge: Judge = no_judge,
+    progress: Progress = no_progress,
+) -> UnlearnReport:
+    """Apply the pending requests of a trained folder. Requests that arrive meanwhile stay pending.
+
+    Raises
+    ------
+    DataError
+        If the erasures would leave nobody with an interaction.
+    ConfigError
+        If unlearning diverged; nothing is applied.
+    FederationError
+        If an erasure needs devices that cannot be reached; nothing is applied.
+    FolderError
+        If the folder is damaged, or another unlearning works on it; nothing is applied.
+    """
+    options = options or UnlearnOptions()
+    with folder.unlearning():
+        held = folder.load()
+        requests = [(request, codes_of(folder, request, held.sharing)) for request in pending_of(folder)]
+        batch = batch_of(held, requests)
+        if batch.waits(options.at_least):
+            return waiting(held, batch, options)
+        ids = [request.id for request in batch.requests]
+        folder.ledger.claim(ids)
+        try:
+            forgotten = forget(held, batch, seed=options.seed, progress=progress)
+            report = report_on(forgotten, options)
+            commit(folder, forgotten, judge(forgotten))
+        except BaseException:
+            folder.ledger.release(ids)
+            raise
+    return report
+
+
+def batch_of(held: Held, requests: Sequence[tuple[Request, NDArray[np.int64]]]) -> Batch:
+    """All pending requests as one batch.
+
+    Parameters
+    ----------
+    requests
+        Each with the codes of its items.
+    """
+    erase = named_by(requests, "erase", held.trained.shared)
+    # What is shared no longer was withdrawn by another request, which the asker could not know of yet.
+    unshare = (held.trained.shared & named_by(requests, "unshare", held.trained.shared)) - erase
+    seen = (_learnt(held, "erase") & erase | _learnt(held, "unshare") & unshare).active_users()
+    return Batch(tuple(request for request, _ in requests), erase, unshare, seen)
+
+
+def forget(held: Held, batch: Batch, *, seed: int = 0, progress: Progress = no_progress) -> Forgotten:
+    """Both halves after a batch: all erasures as one withdrawal, and then all unsharings as another.
+
+    Erasures come first: nothing is learnt once more from what is about to be erased.
+
+    Raises
+    ------
+    DataError
+        If the erasures would leave nobody with an interaction.
+    ConfigError
+        If unlearning diverged.
+    FederationError
+        If an erasure needs devices that cannot be reached.
+    """
+    if not len(held.interactions - batch.erase):
+        raise DataError(
+            "these erasures leave nobody with an interaction: nothing was applied; delete the folder instead"
+        )
+    _require_reachable(held, batch)
+    state, steps, ids = held, list[Step](), {}
+    for kind, named in (("erase", batch.erase), ("unshare", batch.unshare)):
+        state, step, ids[kind] = _withdrawn(state, kind, named, seed, progress)  # type: ignore[arg-type]
+        steps += [step] if step is not None else []
+    require_finite(state.trained)
+    gone = np.setdiff1d(batch.erase.users, state.interactions.users)
+    names = tuple(str(name) for name in held.catalog.user_ids[gone])
+    withdrawals = {request.id: ids[request.kind] for request in batch.requests}
+    after = state.renamed(state.catalog.without_users(gone))
+    return Forgotten(batch, held, after, tuple(steps), withdrawals, names)
+
+
+def commit(folder: TrainedFolder, forgotten: Forgotten, files: Mapping[str, bytes]) -> None:
+    """Serve the new version, and then complete the requests.
+
+    Raises
+    ------
+    FolderError
+        If another version is served by now; nothing is written.
+    """
+    folder.replace(forgotten.before, forgotten.after, forgotten.withdrawals, files)
+    folder.settle(forgotten.withdrawals, forgotten.gone)
+    folder.publish()
+
+
+def report_on(forgotten: Forgotten, options: UnlearnOptions) -> UnlearnReport:
+    """What to tell of a forgetting."""
+    before, after, batch = forgotten.before, forgotten.after, forgotten.batch
+    model, test = after.recommender(), after.test
+    left_alone = isolated(before.sharing, after.sharing)
+    return UnlearnReport(
+        requests=len(batch.requests),
+        forgotten=len(batch.erase) + len(batch.unshare),
+        seconds=round(sum(step.seconds for step in forgotten.steps), 3),
+        rounds=sum(step.rounds for step in forgotten.steps),
+        metrics=measured(model, after, test, options.measure),
+        metrics_before=measured(before.recommender(), before, replace(test, catalog=before.catalog), options.measure),
+        memory_bytes=after.trained.memory.nbytes,
+        at_least=options.at_least,
+        isolated_users=len(left_alone.users),
+        isolated_items=len(left_alone.items),
+        notes=left_alone.notes(model),
+    )
+
+
+def waiting(held: Held, batch: Batch, options: UnlearnOptions) -> UnlearnReport:
+    """What to tell where nothing was applied."""
+    metrics = measured(held.recommender(), held, held.test, options.measure)
+    memory = held.trained.memory.nbytes
+    return UnlearnReport(0, 0, 0.0, 0, metrics, metrics, memory, batch.users, options.at_least)
+
+
+def _withdrawn(
+    held: Held, kind: Kind, named: Interactions, seed: int, progress: Progress
+) -> tuple[Held, Step | None, str]:
+    """Both halves after one withdrawal, what was done (nothing where no model knew of it), and its id."""
+    learnt = held.interactions & named  # the rest was held out for testing: no model knows it
+    after, withdrawal = _parted(held, kind, learnt)
+    engine, watch = engine_of(held.system, after), Stopwatch()
+    trained, test = held.trained, held.test
+    if len(learnt):
+        trained = held.system.server.unlearn(trained, withdrawal, engine, seed=seed, progress=progress)
+    seconds = watch.seconds
+    if kind == "erase":
+        left = trained.shared if after is None else after.interactions
+        test = test - named
+        test = test.where(~np.isin(test.users, np.setdiff1d(named.users, left.users)))
+    if after is not None:
+        after.forget_runs(but=trained.run)
+    done = replace(held, trained=trained, devices=after, test=test)
+    if not len(learnt):
+        return done, None, withdrawal.request_id
+    passed = engine.traffic
+    sent = passed.up + passed.down
+    step = Step(kind, learnt, withdrawal.request_id, held, done, seconds, sent, passed.rounds)
+    return done, step, withdrawal.request_id
+
+
+def _parted(held: Held, kind: Kind, learnt: Interactions) -> tuple[MemoryDevices | None, Withdrawal]:
+    """The devices after a withdrawal, and what the server is told of it."""
+    if held.devices is None:
+        return None, Withdrawal(kind, held.trained.shared & learnt, np.unique(learnt.users), str(uuid4()))
+    return withdraw(held.devices, kind, learnt)
+
+
+def _require_reachable(held: Held, batch: Batch) -> None:
+    """Refuse an erasure from a model that private data went into, where nobody can be asked for the rest."""
+    erasing = any(request.kind == "erase" for request in batch.requests)
+    if erasing and held.devices is None and _learnt_part(held, "erase") == "everything":
+        raise FederationError(
+            f"{held.trained.system} learns from its devices, so an erasure has to ask them, and the devices' half is "
+            "not here: nothing was applied; run this where the devices are"
+        )
+
+
+def _learnt_part(held: Held, kind: Kind) -> str:
+    server = held.system.server
+    return server.learnt(kind) if isinstance(server, LearnsFromPrivate) else "shared"
+
+
+def _learnt(held: Held, kind: Kind) -> Interactions:
+    """What the model would change by if it were withdrawn so."""
+    part = _learnt_part(held, kind)
+    if part == "everything":
+        return held.interactions
+    return held.trained.shared if part == "shared" else Interactions.empty(held.catalog)

@@ -1,0 +1,107 @@
+"""Recommending from a model: one opened once, from memory; a new version of its folder is noticed without a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retract.errors import DataError
+from retract.models.recommender import fallback_of, recommend
+from retract.stores.folder import TrainedFolder
+from retract.stores.held import Held
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """One line of a list of recommendations, original ids."""
+
+    item: str
+    title: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """A list for one user, best first; `fallback` is what it goes by where the model does not know the user."""
+
+    user: str
+    items: tuple[Recommended, ...]
+    fallback: str | None
+
+
+class Opened:
+    """A model in memory, ready to recommend.
+
+    Parameters
+    ----------
+    held
+        Both halves, or the server's.
+    """
+
+    def __init__(self, held: Held) -> None:
+        self.held, self.model, self.history = held, held.recommender(), held.interactions
+
+    def lists(self, users: Sequence[str], k: int | None = None) -> list[Recommendations]:
+        """The best items that each user has not had yet; fewer where fewer are left.
+
+        Parameters
+        ----------
+        k
+            How many: 10, or all of a smaller catalog, unless given.
+
+        Raises
+        ------
+        UnknownIdError
+            If there is no such user; the message names the nearest known ids.
+        ConfigError
+            If k lies outside [1, number of items].
+        DataError
+            If a user holds no interaction.
+        """
+        catalog = self.held.catalog
+        codes = np.array([catalog.user(user) for user in users], dtype=np.int64)
+        for user, degree in zip(users, self.history.user_degrees()[codes], strict=True):
+            if not degree:
+                where = "" if self.held.devices is not None else " that the server holds"
+                raise DataError(f"user {user!r} holds no interaction{where}: there is nothing to recommend from")
+        best = recommend(self.model, codes, self.history, min(10, catalog.n_items) if k is None else k)
+        return [
+            Recommendations(str(user), self._named(*row), fallback_of(self.model, code))
+            for user, code, *row in zip(users, codes.tolist(), best.items.tolist(), best.scores.tolist(), strict=True)
+        ]
+
+    def _named(self, items: Sequence[int], scores: Sequence[float]) -> tuple[Recommended, ...]:
+        catalog = self.held.catalog
+        return tuple(
+            Recommended(str(catalog.item_ids[item]), catalog.title(item), score)
+            for item, score in zip(items, scores, strict=True)
+            if np.isfinite(score)
+        )
+
+
+class Served:
+    """A trained folder that is opened once and looked at again only when it serves another version.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.folder = TrainedFolder(path)
+        self._opened: Opened | None = None
+
+    def opened(self) -> Opened:
+        """The model that the folder serves by now; errors as of `TrainedFolder.load`."""
+        if self._opened is None or self._opened.held.version != self.folder.versions.number():
+            self._opened = Opened(self.folder.load())
+        return self._opened
+
+
+def recommend_folder(path: Path, user: str, k: int | None = None) -> Recommendations:
+    """The best items for a user of a trained folder; errors as of `Opened.lists` and `TrainedFolder.load`."""
+    return Served(path).opened().lists([user], k)[0]

@@ -1,0 +1,42 @@
+"""How many threads a process computes with. It is told by the environment, which every library of numbers reads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads() -> int:
+    """The threads that this process was given: OMP_NUM_THREADS, or else its cores."""
+    first = os.environ.get(VARIABLES[0], "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else cores()
+
+
+@contextmanager
+def given_to_children(count: int) -> Iterator[None]:
+    """Processes that are started meanwhile compute with so many threads; this one goes on with its own."""
+    before = {name: os.environ.get(name) for name in VARIABLES}
+    os.environ.update(dict.fromkeys(VARIABLES, str(count)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def take(count: int) -> None:
+    """Compute with so many threads where torch is loaded already, which reads the environment only once."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)

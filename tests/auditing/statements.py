@@ -1,0 +1,57 @@
+"""Certificates for the tests, and a trained folder that they are about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from retract.auditing.certificate import CERTIFICATES, MEMORY, MODEL, CertifiedRequest, Statement, retained_digest, sign
+from retract.systems.exact import Exact
+from retract.systems.folder import load
+from retract.systems.lifecycle import train_folder
+from tests.stores.folders import tiny_dataset
+
+KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))
+
+STATEMENT = Statement(
+    requests=(
+        CertifiedRequest("5f0c", "unshare", 3, "2026-07-01T10:00:00+00:00"),
+        CertifiedRequest("77", "erase", 1, "x"),
+    ),
+    system="exact",
+    settings={"form": "ease", "regularisation": 0.1},
+    seed=0,
+    method="block inverse",
+    model_before="a" * 64,
+    model_after="b" * 64,
+    memory_after="c" * 64,
+    retained="d" * 64,
+    n_retained=56,
+    figures={"after": {"attack_auc": 0.5, "note": "Ärger\x00"}, "ks": [1e-300, -0.0, 10**30, None, True]},
+    issued="2026-07-27T10:00:00+00:00",
+)
+
+
+def make_exact_folder(path: Path) -> Path:
+    """A folder with a trained `exact`, on the tiny data."""
+    train_folder(Exact(), tiny_dataset(), path, share=0.5)
+    return path
+
+
+def statement_about(folder: Path, **changes: Any) -> Statement:
+    """What is true of a folder, but for `changes`."""
+    held = load(folder)
+    files, shared = held.manifest.files, held.trained.shared
+    found = {"model_after": files[MODEL], "memory_after": files[MEMORY], "retained": retained_digest(shared)}
+    return replace(STATEMENT, n_retained=len(shared), **{**found, **changes})
+
+
+def certify(folder: Path, name: str, key: Ed25519PrivateKey = KEY, **changes: Any) -> Path:
+    """Write a certificate about a folder into it."""
+    path = folder / CERTIFICATES / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(sign(statement_about(folder, **changes), key))
+    return path

@@ -1,0 +1,365 @@
+"""New data in a trained folder, against a training from scratch on everything."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from retract.data import Catalog, Dataset, Interactions
+from retract.errors import ConfigError, FolderError, SharingError
+from retract.systems.exact.tables import form_of
+from retract.systems.extending import extend_folder
+from retract.systems.folder import TrainedFolder, load
+from retract.systems.lifecycle import apply_requests, recommend_folder, status, train_folder
+from retract.systems.registry import make_system
+from retract.systems.requests import add_request
+from tests.cli.commands import on_disk
+from tests.stores.folders import make_folder, tiny_dataset
+
+FORMS = ["ease", "filter", "block"]
+Pairs = list[tuple[str, str]]
+NEW: Pairs = [("new", "i0"), ("new", "j0"), ("new", "j1"), ("u1", "j0"), ("aaa", "i3"), ("aaa", "j1")]
+
+
+def dataset(pairs: Pairs, *, ratings: bool = True, titles: bool = True, test: Pairs | None = None) -> Dataset:
+    """Pairs of ids as a file would give them: its own catalog, in the order of the alphabet."""
+    everything = [*pairs, *(test or [])]
+    users, items = (sorted({pair[n] for pair in everything}) for n in (0, 1))
+    catalog = Catalog(np.array(users), np.array(items), np.array([f"Film of {i}" for i in items]) if titles else None)
+    codes = [(users.index(user), items.index(item)) for user, item in everything]
+    values = [4.0] * len(codes) if ratings else None
+    both = Interactions.of(catalog, *np.array(codes).T, values, None if values is None else range(len(codes)))
+    if test is None:
+        return Dataset("new", both, None, ())
+    marked = {(users.index(user), items.index(item)) for user, item in test}
+    is_test = np.array([pair in marked for pair in zip(both.users.tolist(), both.items.tolist(), strict=True)])
+    return Dataset("new", both, is_test, ())
+
+
+def named(interactions: Interactions) -> Pairs:
+    users, items = interactions.catalog.user_ids, interactions.catalog.item_ids
+    return list(zip(users[interactions.users].tolist(), items[interactions.items].tolist(), strict=True))
+
+
+def exact_folder(path: Path, form: str = "ease", share: float = 1.0, **settings: object) -> Path:
+    train_folder(make_system("exact", {"form": form, "head": 8, **settings}), tiny_dataset(), path, share=share)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exact_folder(tmp_path_factory.mktemp("made") / "run", share=0.5)
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def dense(held: TrainedFolder, items: list[str]) -> dict[str, NDArray[np.float64]]:
+    """The model's tables, items by items, in the order of `items`, whatever the folder's own order."""
+    model, n = held.trained.model, held.catalog.n_items
+    place, found = held.catalog.items(items), {}
+    if "degrees" in model:
+        gram = torch.sparse_csr_tensor(model["indptr"].long(), model["indices"].long(), model["values"], (n, n))
+        found["gram"] = gram.to_dense().numpy()[np.ix_(place, place)]
+        found["degrees"] = model["degrees"].numpy()[place].astype(np.float64)
+    if "inverse" in model:
+        head = model["head"].numpy() if "head" in model else np.arange(n)
+        inverse = np.zeros((n, n))
+        inverse[np.ix_(head, head)] = model["inverse"].numpy()
+        found["inverse"] = inverse[np.ix_(place, place)]
+    return found
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("forget", [False, True])
+def test_the_model_is_that_of_a_training_on_everything_whatever_the_order_of_ids(
+    tmp_path: Path, form: str, forget: bool
+) -> None:
+    # Block form's head must hold whole items: of equally frequent ones the lower code wins, and codes differ here.
+    settings = {"head": 17} if form == "block" else {}
+    out = exact_folder(tmp_path / "extended", form, **settings)
+    if forget:
+        add_request(out, "erase", "u2")
+        add_request(out, "unshare", "u3", fraction=0.5)
+        apply_requests(out)
+    extend_folder(out, dataset(NEW), share=1)
+    extended = load(out)
+    union = dataset(named(extended.trained.shared), test=[("u1", "i14")])
+    train_folder(make_system("exact", {"form": form, **({"head": 17} | settings)}), union, tmp_path / "all", share=1)
+    scratch = load(tmp_path / "all")
+    assert named(extended.trained.shared) != named(scratch.trained.shared)  # other codes, so another order
+    items = [name for name in extended.catalog.item_ids.tolist() if name in scratch.catalog.item_ids]
+    assert {"j0", "j1"} <= set(items)
+    mine, wanted = dense(extended, items), dense(scratch, items)
+    assert mine.keys() == wanted.keys() != set()
+    for name, table in wanted.items():
+        assert np.linalg.norm(mine[name] - table) <= 1e-9 * np.linalg.norm(table), name
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_extension_after_the_other_is_the_extension_by_both(tmp_path: Path, form: str) -> None:
+    a, b = exact_folder(tmp_path / "a", form), exact_folder(tmp_path / "b", form)
+    for part in (NEW[:2], NEW[2:3], NEW[3:]):
+        extend_folder(a, dataset(part), share=1)
+    extend_folder(b, dataset(NEW), share=1)
+    items = load(b).catalog.item_ids.tolist()
+    mine, wanted = dense(load(a), items), dense(load(b), items)
+    for name, table in wanted.items():
+        assert np.linalg.norm(mine[name] - table) <= 1e-9 * np.linalg.norm(table), name
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_private_news_reach_the_clients_and_change_nothing_that_the_model_knew(tmp_path: Path, form: str) -> None:
+    out = exact_folder(tmp_path / "run", form)
+    before = load(out)
+    report = extend_folder(out, dataset(NEW), share=0)
+    after = load(out)
+    assert (report.added, report.shared) == (6, len(before.trained.shared))
+    assert set(named(after.clients.sharing.private)) == set(NEW)
+    old = before.catalog.item_ids.tolist()
+    for name, table in dense(before, old).items():
+        assert np.array_equal(dense(after, old)[name], table), name
+    assert len(recommend_folder(out, "new", 3).items) == 3
+
+
+def test_private_news_count_where_private_interactions_do(tmp_path: Path) -> None:
+    out = exact_folder(tmp_path / "run", share=0.5, count_private="true")
+    extend_folder(out, dataset(NEW), share=0.5)
+    extended, everything = load(out), named(load(out).clients.interactions)
+    union = dataset(everything, test=[("u1", "i14")])
+    train_folder(make_system("exact", {"form": "ease"}), union, tmp_path / "all", share=1)
+    items = [name for name in extended.catalog.item_ids.tolist() if name in load(tmp_path / "all").catalog.item_ids]
+    mine, wanted = (dense(load(tmp_path / name), items)["inverse"] for name in ("run", "all"))
+    assert np.linalg.norm(mine - wanted) <= 1e-9 * np.linalg.norm(wanted)
+
+
+def test_a_catalog_that_outgrows_its_memory_gets_another_form(tmp_path: Path) -> None:
+    out = exact_folder(tmp_path / "run", "auto", memory_gb=24 * 16**2 / 1e9)  # 15 items fit, 17 do not
+    assert form_of(load(out).trained.model) == "ease"
+    extend_folder(out, dataset(NEW), share=1)
+    assert form_of(load(out).trained.model) != "ease"
+    assert recommend_folder(out, "new", 3).items
+
+
+# --- what enters ------------------------------------------------------------------------------------------------------
+
+
+def test_old_codes_stay_and_new_ids_stand_behind_them(folder: Path) -> None:
+    before = load(folder)
+    extend_folder(folder, dataset(NEW), share=0.5)
+    after = load(folder)
+    assert before.catalog.starts(after.catalog)
+    assert after.catalog.user_ids[12:].tolist() == ["aaa", "new"]
+    assert after.catalog.item_ids[15:].tolist() == ["j0", "j1"]
+    assert [after.catalog.title(code) for code in (0, 15)] == ["Film 0", "Film of j0"]
+    for part in ("shared", "private"):
+        old = set(named(getattr(before.clients.sharing, part)))
+        assert old <= set(named(getattr(after.clients.sharing, part))) <= old | set(NEW)
+    assert after.test == before.test.over(after.catalog)
+    assert after.trained.log[-1]["stage"] == "extend"
+
+
+@pytest.mark.parametrize("folder_has", [True, False])
+def test_the_id_serves_as_title_where_one_side_has_none(tmp_path: Path, folder_has: bool) -> None:
+    first = dataset([(user, item) for user in "abcd" for item in "vwxyz"], titles=folder_has)
+    train_folder(make_system("exact", {}), first, tmp_path / "run", share=1)
+    extend_folder(tmp_path / "run", dataset(NEW, titles=not folder_has), share=1)
+    catalog = load(tmp_path / "run").catalog
+    titles = [catalog.title(catalog.item(name)) for name in ("v", "j0")]
+    assert titles == (["Film of v", "j0"] if folder_has else ["v", "Film of j0"])
+
+
+def test_a_part_of_each_users_news_is_shared_by_the_seed_and_nested(made: Path, tmp_path: Path) -> None:
+    pairs = [("new", f"i{n}") for n in range(12)] + [("other", f"i{n}") for n in range(4)]
+    shared = {}
+    for name, share, seed in (("a", 0.5, 0), ("b", 0.5, 0), ("c", 0.75, 0), ("d", 0.5, 1)):
+        out = Path(shutil.copytree(made, tmp_path / name))
+        extend_folder(out, dataset(pairs), share=share, seed=seed)
+        shared[name] = {pair for pair in named(load(out).trained.shared) if pair in pairs}
+    assert sorted(user for user, _ in shared["a"]) == ["new"] * 6 + ["other"] * 2
+    assert shared["a"] == shared["b"] != shared["d"]
+    assert shared["a"] < shared["c"]
+
+
+def test_a_fold_column_holds_out_and_what_the_folder_has_stays_where_it_is(folder: Path) -> None:
+    before = load(folder)
+    trained, held_out = named(before.clients.interactions)[0], named(before.test)[0]
+    report = extend_folder(folder, dataset([*NEW, held_out], test=[("u1", "j1"), ("late", "i0"), trained]), share=1)
+    after = load(folder)
+    assert set(named(after.test)) == set(named(before.test)) | {("u1", "j1"), ("late", "i0")}
+    assert set(named(after.clients.interactions)) == set(named(before.clients.interactions)) | set(NEW)
+    assert (report.added, report.already_held) == (len(NEW) + 2, 2)
+    assert report.notes == (
+        "in the folder already, left as they are: 1",
+        "held out for testing, where they stay: 1",
+        "new users with interactions to test on but none to train on: 1",
+    )
+
+
+def test_without_a_fold_column_all_is_trained_on_and_nobody_is_warned_of_a_split(folder: Path) -> None:
+    before = load(folder)
+    report = extend_folder(folder, dataset([("new", "i0")]), share=1)
+    assert (report.notes, report.users) == ((), 13)
+    assert named(load(folder).test) == named(before.test)
+
+
+# --- withdrawals ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_pending_erasure_is_not_undone_and_can_still_be_applied(tmp_path: Path, form: str) -> None:
+    out = exact_folder(tmp_path / "run", form)
+    own = [pair for pair in named(load(out).trained.shared) if pair[0] == "u1"]
+    add_request(out, "erase", "u1", items=[own[0][1]])
+    report = extend_folder(out, dataset([*own, *NEW]), share=1)
+    assert report.notes == (
+        f"in the folder already, left as they are: {len(own) - 1}",
+        "left out because their erasure is pending: 1",
+    )
+    assert status(out).pending == 1
+    assert apply_requests(out).forgotten == 1
+    assert own[0] not in named(load(out).clients.interactions)
+
+
+def test_what_was_erased_earlier_may_be_given_again(folder: Path) -> None:
+    own = next(pair for pair in named(load(folder).trained.shared) if pair[0] == "u1")
+    add_request(folder, "erase", "u1", items=[own[1]])
+    apply_requests(folder)
+    assert extend_folder(folder, dataset([own]), share=1).added == 1
+    assert own in named(load(folder).trained.shared)
+
+
+def test_new_users_can_withdraw_all_that_they_gave(tmp_path: Path) -> None:
+    out = exact_folder(tmp_path / "run")
+    before = load(out)
+    extend_folder(out, dataset(NEW), share=1)
+    for user in ("new", "aaa"):
+        add_request(out, "erase", user)
+    add_request(out, "erase", "u1", items=["j0"])
+    assert apply_requests(out).forgotten == len(NEW)
+    after, old = load(out), before.catalog.item_ids.tolist()
+    assert set(named(after.clients.interactions)) == set(named(before.clients.interactions))
+    mine, wanted = dense(after, old)["inverse"], dense(before, old)["inverse"]
+    assert np.linalg.norm(mine - wanted) <= 1e-9 * np.linalg.norm(wanted)
+
+
+# --- ratings and times ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder_has", [True, False])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_ratings_and_times_stay_only_where_both_sides_have_them(tmp_path: Path, folder_has: bool, share: float) -> None:
+    first = dataset([(f"u{n}", f"i{(n + m) % 9}") for n in range(8) for m in range(5)], ratings=folder_has)
+    train_folder(make_system("exact", {}), first, tmp_path / "run", share=0.5)
+    news = dataset(NEW, ratings=not folder_has, test=[("u1", "j1")])
+    mine, other = ("the folder's", "the new data") if folder_has else ("the new data's", "the folder")
+    notes = extend_folder(tmp_path / "run", news, share=share).notes
+    assert set(notes) >= {f"{mine} {name} are dropped: {other} has none" for name in ("ratings", "times")}
+    held = load(tmp_path / "run")
+    for part in (held.trained.shared, held.clients.sharing.private, held.test):
+        assert (part.ratings, part.timestamps) == (None, None)
+    for kind in ("unshare", "erase"):
+        add_request(tmp_path / "run", kind, "u1", fraction=0.5)  # type: ignore[arg-type]
+    assert apply_requests(tmp_path / "run").requests == 2
+
+
+def test_ratings_that_both_sides_have_stay(folder: Path) -> None:
+    extend_folder(folder, dataset(NEW), share=1)
+    held = load(folder)
+    shared, place = held.trained.shared, named(held.trained.shared).index(("new", "j0"))
+    assert shared.ratings is not None
+    assert shared.ratings[place] == 4
+    assert held.clients.interactions.timestamps is not None
+
+
+def test_nothing_is_dropped_where_nothing_is_added(folder: Path) -> None:
+    before = on_disk(folder)
+    held = named(load(folder).clients.interactions)
+    report = extend_folder(folder, dataset(held, ratings=False), share=1)
+    assert report.notes == (f"in the folder already, left as they are: {len(held)}",)
+    assert on_disk(folder) == before
+
+
+# --- a whole state, old or new ----------------------------------------------------------------------------------------
+
+
+def test_a_request_that_arrives_meanwhile_is_kept(folder: Path) -> None:
+    late = []
+
+    def ask_once(stage: str, done: int, total: int) -> None:
+        if not late:
+            late.append(add_request(folder, "unshare", "u3")[0])
+
+    extend_folder(folder, dataset(NEW), share=1, progress=ask_once)
+    assert load(folder).pending == tuple(late)
+    assert apply_requests(folder).requests == 1
+
+
+def test_who_extends_what_somebody_else_has_changed_is_refused(folder: Path) -> None:
+    states = []
+
+    def extend_another(stage: str, done: int, total: int) -> None:
+        if not states:
+            states.append({})
+            extend_folder(folder, dataset([("late", "k0")]), share=1)
+            states.append(on_disk(folder))
+
+    with pytest.raises(FolderError, match="was changed by somebody else in the meantime; nothing was applied"):
+        extend_folder(folder, dataset(NEW), share=1, progress=extend_another)
+    assert on_disk(folder) == states[1]
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_an_interrupt_leaves_every_byte_as_it_was(folder: Path, step: int) -> None:
+    before = on_disk(folder.parent)
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extend_folder(folder, dataset(NEW), share=1, progress=stop)
+    assert on_disk(folder.parent) == before
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("anything_new", [True, False])
+def test_a_share_outside_its_range_is_refused_whatever_is_new(folder: Path, share: float, anything_new: bool) -> None:
+    before = on_disk(folder)
+    pairs = NEW if anything_new else named(load(folder).clients.interactions)
+    with pytest.raises(SharingError, match=r"share ratio .* lies outside \[0, 1\]"):
+        extend_folder(folder, dataset(pairs), share=share)
+    assert on_disk(folder) == before
+
+
+def test_too_many_items_for_a_sum_over_clients_are_refused(tmp_path: Path) -> None:
+    out = exact_folder(tmp_path / "run", "auto", count_private="true", memory_gb=24 * 16**2 / 1e9)
+    before = on_disk(out)
+    with pytest.raises(ConfigError, match=r"17 items are too many for EASE: raise memory_gb"):
+        extend_folder(out, dataset(NEW), share=1)
+    assert on_disk(out) == before
+
+
+@pytest.mark.parametrize("system", ["fedshare", "lightgcn", "unlearnrec"])
+def test_what_must_train_again_is_refused(tmp_path: Path, system: str) -> None:
+    if system == "fedshare":
+        make_folder(tmp_path / "run")
+    else:
+        few = {"lightgcn": {"steps": "3"}, "unlearnrec": {"epochs": "3", "pretrain_steps": "1", "withheld": "0.2"}}
+        train_folder(make_system(system, few[system]), tiny_dataset(), tmp_path / "run", share=1)
+    others = "exact and personalfr can$"
+    with pytest.raises(ConfigError, match=f"^{system} cannot take in new data without training again; {others}"):
+        extend_folder(tmp_path / "run", dataset(NEW), share=1)
