@@ -30,14 +30,17 @@ from benchmarks.common import mean_and_spread, source
 from retract.auditing.cell import Cell
 from retract.data import Interactions, Sharing, load
 from retract.data.splits import split_per_user
-from retract.federation import Clients, Cohort, LocalEngine, sample_clients
-from retract.models.learn.autoencoder import ENCODER, initial
+from retract.federation import Cohort, sample_clients
+from retract.models.learn.autoencoder import initial
+from retract.models.widths import ENCODER
+from retract.stores.devices import MemoryDevices
+from retract.stores.local import engine_of, reader_of
+from retract.stores.measuring import measure
 from retract.systems.base import Stopwatch
-from retract.systems.lifecycle import measure
-from retract.systems.personalfr import PersonalFR, PersonalFRConfig
-from retract.systems.personalfr.client import Histories, LocalTraining, Wanted
-from retract.systems.personalfr.server import Server
-from retract.systems.personalfr.system import census
+from retract.systems.personalfr import PERSONALFR, PersonalFRConfig
+from retract.systems.personalfr.asking import census
+from retract.systems.personalfr.encoding import Histories, Wanted, tensors
+from retract.systems.personalfr.rounds import RoundServer, training_spec
 from tests.systems.personalfr_oracle import train_one_client
 
 MODES = ("personal", "fedavg", "joint")
@@ -56,20 +59,20 @@ def accuracy(about: Mapping[str, Any]) -> dict[str, Any]:
     """One training, its figures and its traffic; how well they are served who join later beside it."""
     seed = about["seed"]
     train, test = parts(about["run"], seed, about.get("validation", False))
-    system = PersonalFR(PersonalFRConfig.model_validate({"mode": about["mode"], **about["settings"]}))
+    system = PERSONALFR(PersonalFRConfig.model_validate({"mode": about["mode"], **about["settings"]}))
     sharing = Sharing.by_ratio(train, 0.0)
-    clients = Clients(sharing.held_by(about["clients"], seed) if "clients" in about else sharing)
-    engine, watch = LocalEngine(clients), Stopwatch()
-    trained = system.train(clients.sharing.shared, engine, seed=seed)
+    devices = MemoryDevices(sharing.held_by(about["clients"], seed) if "clients" in about else sharing)
+    engine, watch = engine_of(system, devices), Stopwatch()
+    trained = system.server.train(devices.sharing.shared, engine, seed=seed)
     seconds, traffic = watch.seconds, engine.traffic
-    joined = measure(system.recommender(trained, Clients(clients.sharing)), train, test)
+    joined = measure(reader_of(system, trained, MemoryDevices(devices.sharing)), train, test)
     return {
-        **measure(system.recommender(trained, clients), train, test),
+        **measure(reader_of(system, trained, devices), train, test),
         **{f"{name} of who joins": value for name, value in joined.items()},
         "train_seconds": round(seconds, 1),
         "updates_per_second": round(traffic.updates / traffic.seconds),
-        "bytes_up_per_update": round(int(traffic.up.sum()) / traffic.updates),
-        "bytes_down_per_update": round(int(traffic.down.sum()) / traffic.updates),
+        "bytes_up_per_update": round(traffic.up / traffic.updates),
+        "bytes_down_per_update": round(traffic.down / traffic.updates),
     }
 
 
@@ -77,14 +80,15 @@ def speed() -> dict[str, Any]:
     """Updates per second of one round of all users of ML-1M, and of a loop over some of them, a dense model each."""
     train, _ = load(source("ml-1m")).split()
     config = PersonalFRConfig().resolved("implicit")
-    engine = LocalEngine(Clients(Sharing.by_ratio(train, 0.0)))
-    server = Server(config, census(engine, config, 0), 0)
-    engine.run(LocalTraining(config), server.broadcast(0, 1.0), engine.users, seed=0)  # makes the clients' state
+    engine = engine_of(PERSONALFR(config), MemoryDevices(Sharing.by_ratio(train, 0.0)))
+    server = RoundServer(config, census(engine, config, train.n_items, "speed", 0), 0, "speed")
+    broadcasts, spec = [server.broadcast(round, 1.0) for round in range(2)], training_spec(server, engine)
+    engine.run(spec, broadcasts[0], engine.users, seed=0)  # makes the clients' state
     watch = Stopwatch()
-    engine.run(LocalTraining(config), server.broadcast(1, 1.0), engine.users, seed=0)
+    engine.run(spec, broadcasts[1], engine.users, seed=0)
     vectorised = len(engine.users) / watch.seconds
     chosen = sample_clients(engine, ONE_BY_ONE / len(engine.users), 0, 0)
-    tables = {**initial(ENCODER, train.n_items, config.widths, 0), **server.tables}
+    tables = {**initial(ENCODER, train.n_items, config.widths, 0), **tensors(server.tables)}
     watch = Stopwatch()
     for user in chosen:
         items = train.items_of(user)

@@ -12,8 +12,8 @@ import scipy.sparse as sp
 
 import retract
 from retract.errors import ConfigError, DataError, FolderError, SharingError, UnknownIdError
-from retract.stores.forgetting import unlearn_folder
 from retract.stores.folder import TrainedFolder
+from retract.stores.forgetting import unlearn_folder
 from tests.samples import checkerboard
 from tests.stores.folders import TINY_OF, tiny_dataset
 

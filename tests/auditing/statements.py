@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from retract.systems.folder import load
+from retract.systems.lifecycle import train_folder
 
 from retract.auditing.certificate import CERTIFICATES, MEMORY, MODEL, CertifiedRequest, Statement, retained_digest, sign
 from retract.systems.exact import Exact
-from retract.systems.folder import load
-from retract.systems.lifecycle import train_folder
 from tests.stores.folders import tiny_dataset
 
 KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))

@@ -41,8 +41,8 @@ def audits(train: Callable[[Interactions, int], Any], **ids: Any) -> tuple[Score
 
 
 def assert_told_apart(left_alone: ScoreAudit, retrained: ScoreAudit) -> None:
-    assert left_alone.verdict.word == "not forgotten", left_alone.verdict.because
-    assert retrained.verdict.word == "forgotten", retrained.verdict.because
+    assert left_alone.verdict.word == "not forgotten", left_alone.verdict.text
+    assert retrained.verdict.word == "forgotten", retrained.verdict.text
 
 
 def factors(pairs: Interactions, seed: int) -> Any:
@@ -109,7 +109,7 @@ def test_a_retrained_implicit_model_may_have_other_rows_of_its_own() -> None:
     before = factors(EVERYTHING, 0)
     told: dict[str, Any] = {"forget": frame(FORGET), "history": frame(LEFT), "user_ids": USERS, "item_ids": ITEMS}
     audit = audit_scores(before, other, oracle=factors(LEFT, 0), **told)
-    assert audit.verdict.word == "forgotten", audit.verdict.because
+    assert audit.verdict.word == "forgotten", audit.verdict.text
 
 
 def rectools_ease(pairs: Interactions, seed: int) -> Any:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from retract.systems.folder import Request, load
+from retract.systems.requests import add_request
 
 from retract.auditing.certificate import (
     CERTIFICATES,
@@ -26,8 +28,6 @@ from retract.auditing.keys import fingerprint
 from retract.data import Catalog, Interactions
 from retract.errors import CertificateError, FolderError
 from retract.systems import lifecycle
-from retract.systems.folder import Request, load
-from retract.systems.requests import add_request
 from tests.auditing.statements import KEY, OTHER, STATEMENT, certify, make_exact_folder
 from tests.stores.folders import tiny_dataset
 

@@ -69,13 +69,13 @@ def test_a_model_that_shuns_what_was_withdrawn_has_not_forgotten_either() -> Non
     table = remembers(FORGET, by=-3.0)
     audit = audit_scores(BEFORE, table, oracle=ORACLE, forget=FORGET, history=LEFT)
     assert audit.verdict.word == "not forgotten"
-    assert "shuns" in audit.verdict.because
+    assert "shuns" in audit.verdict.text
 
 
 def test_an_attack_that_sees_nothing_shows_nothing() -> None:
     audit = audit_scores(remembers(EVERYTHING, by=0.0), RETRAINED, oracle=ORACLE, forget=FORGET, history=LEFT)
     assert audit.verdict.word == "cannot be told"
-    assert "even the model before" in audit.verdict.because
+    assert "even the model before" in audit.verdict.text
 
 
 def test_few_users_give_no_verdict_and_hear_how_many_would_do() -> None:
@@ -92,7 +92,7 @@ def test_without_an_oracle_it_says_no_more_than_it_can() -> None:
     retrained = audit_scores(BEFORE, RETRAINED, forget=FORGET, history=LEFT)
     assert retrained.verdict.word == "cannot be told"
     assert (retrained.oracle, retrained.after_gap, retrained.ks_after) == (None, None, None)
-    assert "oracle" in retrained.verdict.because
+    assert "oracle" in retrained.verdict.text
 
 
 def test_the_figures_are_those_of_a_slow_reading_of_the_whole_lists() -> None:

@@ -90,13 +90,13 @@ def test_the_rule_goes_by_whole_intervals_and_asks_whether_the_attack_sees_at_al
 ) -> None:
     said = with_oracle(after, before, 50, 0.05)
     assert said.word == word
-    assert why in said.because
+    assert why in said.text
 
 
 def test_it_says_how_many_users_would_do() -> None:
     undecided = with_oracle(Difference(0.01, -0.07, 0.09), SEEN, 50, 0.05)
     assert undecided.users_needed == 200  # half the interval must shrink from 0.08 to 0.04: four times the users
-    assert "About 200 users" in undecided.because
+    assert "About 200 users" in undecided.text
     blind = with_oracle(Difference(0.0, -0.1, 0.1), Difference(0.1, -0.1, 0.3), 50, 0.05)
     assert blind.users_needed == 200
     hopeless = with_oracle(Difference(0.05, -0.05, 0.15), SEEN, 50, 0.05)
@@ -112,5 +112,5 @@ def test_without_an_oracle_only_scores_that_did_not_move_are_a_verdict() -> None
     ):
         said = without_oracle(before, after, moved=0.5)
         assert said.word == "cannot be told"
-        assert why in said.because
-        assert "oracle" in said.because
+        assert why in said.text
+        assert "oracle" in said.text

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from retract.systems.folder import load
 
 from retract.cli import main
-from retract.systems.folder import load
 from tests.cli.commands import SETTINGS, write_ratings
 from tests.stores.folders import pairs_on_disk
 

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from retract.systems.folder import load
 from retract.systems.storage import Manifest
+
 from tests.cli.commands import SETTINGS, on_disk, retract
 
 

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from retract.systems.folder import load
 
 from retract.federation import LocalEngine
 from retract.systems.exact import Exact, ExactConfig
-from retract.systems.folder import load
 from tests.cli.commands import on_disk, retract
 
 SHARE_ALL = ("--share", 1, "--json")

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from retract.systems.folder import load
+
 from tests.cli.commands import in_process_of_its_own, on_disk, retract, start
 
 KEYS = {"system", "users", "items", "added", "shared", "private", "already_held", "seconds", "metrics"}

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from retract.systems.folder import load
 
 from retract import __version__
 from retract.cli.output import size
 from retract.systems import lifecycle
-from retract.systems.folder import load
 from tests.cli.commands import SETTINGS, Answer, in_process_of_its_own, on_disk, retract
 
 METRICS = {"recall@20", "ndcg@20"}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from retract.systems.folder import load
+
 from tests.cli.commands import on_disk, retract
 
 QUICK = ["hidden=16", "code=8", "rounds=4", "participation=1", "min_support=0"]

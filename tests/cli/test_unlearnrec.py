@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from retract.cli.output import progress_bars
 from retract.systems.folder import load
 from retract.systems.lifecycle import train_folder
+
+from retract.cli.output import progress_bars
 from retract.systems.registry import make_system
 from tests.cli.commands import Answer, on_disk, retract
 from tests.cli.test_interrupts import ENDLESS, interrupted

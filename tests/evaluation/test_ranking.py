@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rectools import Columns
@@ -20,10 +19,10 @@ class Fixed:
     """A recommender with given scores."""
 
     def __init__(self, table):
-        self.table = torch.as_tensor(table, dtype=torch.float32)
+        self.table = np.asarray(table, dtype=np.float32)
 
     def scores(self, users, history):
-        return self.table[torch.as_tensor(users)]
+        return self.table[users]
 
 
 def frame(data, rank=None):
@@ -65,7 +64,7 @@ def test_k_outside_the_catalog_is_refused_with_the_range():
     history = random_interactions(0)
     for k in (0, history.n_items + 1):
         with pytest.raises(ConfigError, match=f"k is {k}: it must lie between 1 and the 15 items"):
-            recommend(Fixed(torch.zeros(12, 15)), np.array([0]), history, k)
+            recommend(Fixed(np.zeros((12, 15))), np.array([0]), history, k)
 
 
 def test_percentile_ranks_run_from_zero_at_the_top_to_one_at_the_bottom_and_ties_count_half():

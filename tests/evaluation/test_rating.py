@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from retract.data import Interactions
 from retract.evaluation import ranking
@@ -14,10 +13,10 @@ class Says:
     """Predicts what a table holds."""
 
     def __init__(self, table):
-        self.table = torch.as_tensor(table, dtype=torch.float32)
+        self.table = np.asarray(table, dtype=np.float32)
 
     def ratings(self, users, history):
-        return self.table[torch.from_numpy(users)]
+        return self.table[users]
 
 
 def rated(seed=0):

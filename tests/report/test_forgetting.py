@@ -31,7 +31,7 @@ def test_the_page_says_the_verdict_with_the_figures_that_it_goes_by(tmp_path: Pa
     page = path.read_text(encoding="utf-8")
     text = text_of(page)
     assert "It forgot" in text
-    assert audit.verdict.because in text
+    assert audit.verdict.text in text
     for _, *cells in audit.table()[1]:
         assert all(cell in text for cell in cells)
     assert "retract audit --before <b>" in text

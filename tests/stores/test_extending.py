@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from retract.data import Catalog, Dataset, Interactions
-from retract.errors import ConfigError, FolderError, SharingError
+from retract.errors import ConfigError, FederationError, FolderError, SharingError
+from retract.stores.extending import ExtendReport
+from retract.stores.extending import extend_folder as extend_trained
+from retract.stores.folder import TrainedFolder
+from retract.stores.forgetting import batch_of, forget
+from retract.stores.held import Held
+from retract.stores.reading import recommend_folder
+from retract.stores.requests import codes_of, pending_of
+from retract.stores.status import status
+from retract.stores.training import TrainOptions, train_folder
 from retract.systems.exact.tables import form_of
-from retract.systems.extending import extend_folder
-from retract.systems.folder import TrainedFolder, load
-from retract.systems.lifecycle import apply_requests, recommend_folder, status, train_folder
 from retract.systems.registry import make_system
-from retract.systems.requests import add_request
-from tests.cli.commands import on_disk
-from tests.stores.folders import make_folder, tiny_dataset
+from tests.stores.folders import apply, ask, load, make_folder, on_disk, requests, tiny_dataset
 
 FORMS = ["ease", "filter", "block"]
 Pairs = list[tuple[str, str]]
@@ -47,7 +52,9 @@ def named(interactions: Interactions) -> Pairs:
 
 
 def exact_folder(path: Path, form: str = "ease", share: float = 1.0, **settings: object) -> Path:
-    train_folder(make_system("exact", {"form": form, "head": 8, **settings}), tiny_dataset(), path, share=share)
+    train_folder(
+        make_system("exact", {"form": form, "head": 8, **settings}), tiny_dataset(), path, TrainOptions(share=share)
+    )
     return path
 
 
@@ -61,18 +68,22 @@ def folder(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "run"))
 
 
-def dense(held: TrainedFolder, items: list[str]) -> dict[str, NDArray[np.float64]]:
+def extend_folder(folder: Path, data: Dataset, **options: Any) -> ExtendReport:
+    return extend_trained(TrainedFolder(folder), data, **options)
+
+
+def dense(held: Held, items: list[str]) -> dict[str, NDArray[np.float64]]:
     """The model's tables, items by items, in the order of `items`, whatever the folder's own order."""
     model, n = held.trained.model, held.catalog.n_items
     place, found = held.catalog.items(items), {}
     if "degrees" in model:
-        gram = torch.sparse_csr_tensor(model["indptr"].long(), model["indices"].long(), model["values"], (n, n))
-        found["gram"] = gram.to_dense().numpy()[np.ix_(place, place)]
-        found["degrees"] = model["degrees"].numpy()[place].astype(np.float64)
+        gram = sp.csr_matrix((model["values"], model["indices"], model["indptr"]), shape=(n, n))
+        found["gram"] = gram.toarray()[np.ix_(place, place)]
+        found["degrees"] = model["degrees"][place].astype(np.float64)
     if "inverse" in model:
-        head = model["head"].numpy() if "head" in model else np.arange(n)
+        head = model["head"] if "head" in model else np.arange(n)
         inverse = np.zeros((n, n))
-        inverse[np.ix_(head, head)] = model["inverse"].numpy()
+        inverse[np.ix_(head, head)] = model["inverse"]
         found["inverse"] = inverse[np.ix_(place, place)]
     return found
 
@@ -89,13 +100,18 @@ def test_the_model_is_that_of_a_training_on_everything_whatever_the_order_of_ids
     settings = {"head": 17} if form == "block" else {}
     out = exact_folder(tmp_path / "extended", form, **settings)
     if forget:
-        add_request(out, "erase", "u2")
-        add_request(out, "unshare", "u3", fraction=0.5)
-        apply_requests(out)
+        ask(out, "erase", "u2")
+        ask(out, "unshare", "u3", fraction=0.5)
+        apply(out)
     extend_folder(out, dataset(NEW), share=1)
     extended = load(out)
     union = dataset(named(extended.trained.shared), test=[("u1", "i14")])
-    train_folder(make_system("exact", {"form": form, **({"head": 17} | settings)}), union, tmp_path / "all", share=1)
+    train_folder(
+        make_system("exact", {"form": form, **({"head": 17} | settings)}),
+        union,
+        tmp_path / "all",
+        TrainOptions(share=1),
+    )
     scratch = load(tmp_path / "all")
     assert named(extended.trained.shared) != named(scratch.trained.shared)  # other codes, so another order
     items = [name for name in extended.catalog.item_ids.tolist() if name in scratch.catalog.item_ids]
@@ -125,7 +141,7 @@ def test_private_news_reach_the_clients_and_change_nothing_that_the_model_knew(t
     report = extend_folder(out, dataset(NEW), share=0)
     after = load(out)
     assert (report.added, report.shared) == (6, len(before.trained.shared))
-    assert set(named(after.clients.sharing.private)) == set(NEW)
+    assert set(named(after.sharing.private)) == set(NEW)
     old = before.catalog.item_ids.tolist()
     for name, table in dense(before, old).items():
         assert np.array_equal(dense(after, old)[name], table), name
@@ -135,9 +151,9 @@ def test_private_news_reach_the_clients_and_change_nothing_that_the_model_knew(t
 def test_private_news_count_where_private_interactions_do(tmp_path: Path) -> None:
     out = exact_folder(tmp_path / "run", share=0.5, count_private="true")
     extend_folder(out, dataset(NEW), share=0.5)
-    extended, everything = load(out), named(load(out).clients.interactions)
+    extended, everything = load(out), named(load(out).interactions)
     union = dataset(everything, test=[("u1", "i14")])
-    train_folder(make_system("exact", {"form": "ease"}), union, tmp_path / "all", share=1)
+    train_folder(make_system("exact", {"form": "ease"}), union, tmp_path / "all", TrainOptions(share=1))
     items = [name for name in extended.catalog.item_ids.tolist() if name in load(tmp_path / "all").catalog.item_ids]
     mine, wanted = (dense(load(tmp_path / name), items)["inverse"] for name in ("run", "all"))
     assert np.linalg.norm(mine - wanted) <= 1e-9 * np.linalg.norm(wanted)
@@ -163,8 +179,8 @@ def test_old_codes_stay_and_new_ids_stand_behind_them(folder: Path) -> None:
     assert after.catalog.item_ids[15:].tolist() == ["j0", "j1"]
     assert [after.catalog.title(code) for code in (0, 15)] == ["Film 0", "Film of j0"]
     for part in ("shared", "private"):
-        old = set(named(getattr(before.clients.sharing, part)))
-        assert old <= set(named(getattr(after.clients.sharing, part))) <= old | set(NEW)
+        old = set(named(getattr(before.sharing, part)))
+        assert old <= set(named(getattr(after.sharing, part))) <= old | set(NEW)
     assert after.test == before.test.over(after.catalog)
     assert after.trained.log[-1]["stage"] == "extend"
 
@@ -172,7 +188,7 @@ def test_old_codes_stay_and_new_ids_stand_behind_them(folder: Path) -> None:
 @pytest.mark.parametrize("folder_has", [True, False])
 def test_the_id_serves_as_title_where_one_side_has_none(tmp_path: Path, folder_has: bool) -> None:
     first = dataset([(user, item) for user in "abcd" for item in "vwxyz"], titles=folder_has)
-    train_folder(make_system("exact", {}), first, tmp_path / "run", share=1)
+    train_folder(make_system("exact", {}), first, tmp_path / "run", TrainOptions(share=1))
     extend_folder(tmp_path / "run", dataset(NEW, titles=not folder_has), share=1)
     catalog = load(tmp_path / "run").catalog
     titles = [catalog.title(catalog.item(name)) for name in ("v", "j0")]
@@ -193,11 +209,11 @@ def test_a_part_of_each_users_news_is_shared_by_the_seed_and_nested(made: Path, 
 
 def test_a_fold_column_holds_out_and_what_the_folder_has_stays_where_it_is(folder: Path) -> None:
     before = load(folder)
-    trained, held_out = named(before.clients.interactions)[0], named(before.test)[0]
+    trained, held_out = named(before.interactions)[0], named(before.test)[0]
     report = extend_folder(folder, dataset([*NEW, held_out], test=[("u1", "j1"), ("late", "i0"), trained]), share=1)
     after = load(folder)
     assert set(named(after.test)) == set(named(before.test)) | {("u1", "j1"), ("late", "i0")}
-    assert set(named(after.clients.interactions)) == set(named(before.clients.interactions)) | set(NEW)
+    assert set(named(after.interactions)) == set(named(before.interactions)) | set(NEW)
     assert (report.added, report.already_held) == (len(NEW) + 2, 2)
     assert report.notes == (
         "in the folder already, left as they are: 1",
@@ -220,21 +236,21 @@ def test_without_a_fold_column_all_is_trained_on_and_nobody_is_warned_of_a_split
 def test_a_pending_erasure_is_not_undone_and_can_still_be_applied(tmp_path: Path, form: str) -> None:
     out = exact_folder(tmp_path / "run", form)
     own = [pair for pair in named(load(out).trained.shared) if pair[0] == "u1"]
-    add_request(out, "erase", "u1", items=[own[0][1]])
+    ask(out, "erase", "u1", items=[own[0][1]])
     report = extend_folder(out, dataset([*own, *NEW]), share=1)
     assert report.notes == (
         f"in the folder already, left as they are: {len(own) - 1}",
         "left out because their erasure is pending: 1",
     )
     assert status(out).pending == 1
-    assert apply_requests(out).forgotten == 1
-    assert own[0] not in named(load(out).clients.interactions)
+    assert apply(out).forgotten == 1
+    assert own[0] not in named(load(out).interactions)
 
 
 def test_what_was_erased_earlier_may_be_given_again(folder: Path) -> None:
     own = next(pair for pair in named(load(folder).trained.shared) if pair[0] == "u1")
-    add_request(folder, "erase", "u1", items=[own[1]])
-    apply_requests(folder)
+    ask(folder, "erase", "u1", items=[own[1]])
+    apply(folder)
     assert extend_folder(folder, dataset([own]), share=1).added == 1
     assert own in named(load(folder).trained.shared)
 
@@ -244,11 +260,11 @@ def test_new_users_can_withdraw_all_that_they_gave(tmp_path: Path) -> None:
     before = load(out)
     extend_folder(out, dataset(NEW), share=1)
     for user in ("new", "aaa"):
-        add_request(out, "erase", user)
-    add_request(out, "erase", "u1", items=["j0"])
-    assert apply_requests(out).forgotten == len(NEW)
+        ask(out, "erase", user)
+    ask(out, "erase", "u1", items=["j0"])
+    assert apply(out).forgotten == len(NEW)
     after, old = load(out), before.catalog.item_ids.tolist()
-    assert set(named(after.clients.interactions)) == set(named(before.clients.interactions))
+    assert set(named(after.interactions)) == set(named(before.interactions))
     mine, wanted = dense(after, old)["inverse"], dense(before, old)["inverse"]
     assert np.linalg.norm(mine - wanted) <= 1e-9 * np.linalg.norm(wanted)
 
@@ -260,17 +276,17 @@ def test_new_users_can_withdraw_all_that_they_gave(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_ratings_and_times_stay_only_where_both_sides_have_them(tmp_path: Path, folder_has: bool, share: float) -> None:
     first = dataset([(f"u{n}", f"i{(n + m) % 9}") for n in range(8) for m in range(5)], ratings=folder_has)
-    train_folder(make_system("exact", {}), first, tmp_path / "run", share=0.5)
+    train_folder(make_system("exact", {}), first, tmp_path / "run", TrainOptions(share=0.5))
     news = dataset(NEW, ratings=not folder_has, test=[("u1", "j1")])
     mine, other = ("the folder's", "the new data") if folder_has else ("the new data's", "the folder")
     notes = extend_folder(tmp_path / "run", news, share=share).notes
     assert set(notes) >= {f"{mine} {name} are dropped: {other} has none" for name in ("ratings", "times")}
     held = load(tmp_path / "run")
-    for part in (held.trained.shared, held.clients.sharing.private, held.test):
+    for part in (held.trained.shared, held.sharing.private, held.test):
         assert (part.ratings, part.timestamps) == (None, None)
     for kind in ("unshare", "erase"):
-        add_request(tmp_path / "run", kind, "u1", fraction=0.5)  # type: ignore[arg-type]
-    assert apply_requests(tmp_path / "run").requests == 2
+        ask(tmp_path / "run", kind, "u1", fraction=0.5)  # type: ignore[arg-type]
+    assert apply(tmp_path / "run").requests == 2
 
 
 def test_ratings_that_both_sides_have_stay(folder: Path) -> None:
@@ -279,12 +295,12 @@ def test_ratings_that_both_sides_have_stay(folder: Path) -> None:
     shared, place = held.trained.shared, named(held.trained.shared).index(("new", "j0"))
     assert shared.ratings is not None
     assert shared.ratings[place] == 4
-    assert held.clients.interactions.timestamps is not None
+    assert held.interactions.timestamps is not None
 
 
 def test_nothing_is_dropped_where_nothing_is_added(folder: Path) -> None:
     before = on_disk(folder)
-    held = named(load(folder).clients.interactions)
+    held = named(load(folder).interactions)
     report = extend_folder(folder, dataset(held, ratings=False), share=1)
     assert report.notes == (f"in the folder already, left as they are: {len(held)}",)
     assert on_disk(folder) == before
@@ -298,11 +314,11 @@ def test_a_request_that_arrives_meanwhile_is_kept(folder: Path) -> None:
 
     def ask_once(stage: str, done: int, total: int) -> None:
         if not late:
-            late.append(add_request(folder, "unshare", "u3")[0])
+            late.append(ask(folder, "unshare", "u3"))
 
     extend_folder(folder, dataset(NEW), share=1, progress=ask_once)
-    assert load(folder).pending == tuple(late)
-    assert apply_requests(folder).requests == 1
+    assert list(requests(folder)) == late
+    assert apply(folder).requests == 1
 
 
 def test_who_extends_what_somebody_else_has_changed_is_refused(folder: Path) -> None:
@@ -339,7 +355,7 @@ def test_an_interrupt_leaves_every_byte_as_it_was(folder: Path, step: int) -> No
 @pytest.mark.parametrize("anything_new", [True, False])
 def test_a_share_outside_its_range_is_refused_whatever_is_new(folder: Path, share: float, anything_new: bool) -> None:
     before = on_disk(folder)
-    pairs = NEW if anything_new else named(load(folder).clients.interactions)
+    pairs = NEW if anything_new else named(load(folder).interactions)
     with pytest.raises(SharingError, match=r"share ratio .* lies outside \[0, 1\]"):
         extend_folder(folder, dataset(pairs), share=share)
     assert on_disk(folder) == before
@@ -359,7 +375,26 @@ def test_what_must_train_again_is_refused(tmp_path: Path, system: str) -> None:
         make_folder(tmp_path / "run")
     else:
         few = {"lightgcn": {"steps": "3"}, "unlearnrec": {"epochs": "3", "pretrain_steps": "1", "withheld": "0.2"}}
-        train_folder(make_system(system, few[system]), tiny_dataset(), tmp_path / "run", share=1)
+        train_folder(make_system(system, few[system]), tiny_dataset(), tmp_path / "run", TrainOptions(share=1))
     others = "exact and personalfr can$"
     with pytest.raises(ConfigError, match=f"^{system} cannot take in new data without training again; {others}"):
         extend_folder(tmp_path / "run", dataset(NEW), share=1)
+
+
+def test_where_the_devices_are_elsewhere_nothing_can_be_taken_in(folder: Path) -> None:
+    shutil.rmtree(folder / "devices")
+    before = on_disk(folder)
+    with pytest.raises(FederationError, match="new data enters where the devices are, and their half is not here"):
+        extend_folder(folder, dataset(NEW), share=1)
+    assert on_disk(folder) == before
+
+
+def test_what_a_kill_left_unsettled_is_settled_before_a_newer_version_forgets_it(folder: Path) -> None:
+    ask(folder, "unshare", "u1")
+    trained, held = TrainedFolder(folder), load(folder)
+    asked = [(request, codes_of(trained, request, held.sharing)) for request in pending_of(trained)]
+    found = forget(held, batch_of(held, asked))
+    trained.replace(held, found.after, found.withdrawals)  # and then the process died
+    extend_folder(folder, dataset(NEW), share=1)
+    assert [(request.pending, request.items) for request in requests(folder)] == [(False, ())]
+    assert apply(folder).requests == 0

@@ -1,120 +1,56 @@
+"""Forgetting in a folder: batch, forget, judge, commit."""
+
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from retract.data import Catalog, Dataset, Interactions
 from retract.errors import ConfigError, DataError, FolderError, UnknownIdError
-from retract.systems.folder import load
-from retract.systems.lifecycle import (
-    apply_requests,
-    measure,
-    recommend_folder,
-    status,
-    train_folder,
+from retract.stores.folder import STEP_AUDITS, STEP_CERTIFICATE, TrainedFolder
+from retract.stores.forgetting import (
+    Batch,
+    Forgotten,
+    batch_of,
+    commit,
+    forget,
+    unlearn_folder,
 )
-from retract.systems.registry import make_system
-from retract.systems.requests import add_request
-from tests.cli.commands import on_disk
-from tests.stores.folders import items, pairs_on_disk, tiny_dataset, tiny_system
-
-# --- training ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_report_of_training_tells_what_the_folder_holds(tmp_path: Path) -> None:
-    report = train_folder(tiny_system(), tiny_dataset(), tmp_path / "run", share=0.5)
-    held = load(tmp_path / "run")
-    assert (report.system, report.users, report.items) == ("fedshare", 12, 15)
-    assert report.shared == len(held.trained.shared)
-    assert report.shared + report.private + len(held.test) == 60
-    assert report.metrics == measure(held.recommender(), held.clients.interactions, held.test)
-    assert report.memory_bytes == held.trained.memory.nbytes
-    assert min(report.bytes_up, report.bytes_down, report.client_updates_per_second, report.seconds) > 0
-    assert 50 < report.peak_mb < 20_000
-
-
-def test_two_trainings_with_one_seed_are_equal_and_with_another_are_not(tmp_path: Path) -> None:
-    for name, seed in (("a", 0), ("b", 0), ("c", 4), ("d", 5)):
-        train_folder(tiny_system(), tiny_dataset(), tmp_path / name, share=0.5, seed=seed)
-    a, b, c = (load(tmp_path / name).trained.model["items"] for name in "abc")
-    assert torch.equal(a, b)
-    assert not torch.equal(a, c)
-
-
-def test_items_that_nobody_touches_in_training_are_kept_and_reported(tmp_path: Path) -> None:
-    catalog = Catalog(np.array(["a", "b"]), np.array([f"i{n}" for n in range(6)]))
-    data = Dataset("gaps", Interactions.of(catalog, [0, 0, 1, 1], [0, 1, 1, 2]), np.array([0, 0, 0, 1], bool), ())
-    report = train_folder(tiny_system(), data, tmp_path / "run", share=0.5)
-    assert report.notes == ("items that nobody touches in the training part, kept all the same: 4 of 6",)
-    assert load(tmp_path / "run").catalog.n_items == 6
-
-
-def test_a_data_set_with_one_user_is_refused(tmp_path: Path) -> None:
-    catalog = Catalog(np.array(["a"]), np.array(["x", "y", "z"]))
-    data = Dataset("lonely", Interactions.of(catalog, [0, 0, 0], [0, 1, 2]), None, ())
-    with pytest.raises(DataError, match="lonely: users with something to train on: 1; at least 2 are needed"):
-        train_folder(tiny_system(), data, tmp_path / "run", share=0.5)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_target_that_cannot_be_used_is_refused_before_training(folder: Path) -> None:
-    system = tiny_system()
-    system.train = None  # type: ignore[method-assign, assignment] # it would fail were it called
-    with pytest.raises(FolderError, match="--force"):
-        train_folder(system, tiny_dataset(), folder, share=0.5)
-
-
-def test_a_centralised_system_lives_the_same_life(tmp_path: Path) -> None:
-    report = train_folder(make_system("lightgcn", {"steps": "3"}), tiny_dataset(), tmp_path / "run", share=1.0)
-    assert (report.memory_bytes, report.bytes_up, report.client_updates_per_second) == (0, 0, 0.0)
-    add_request(tmp_path / "run", "unshare", "u1")
-    apply_requests(tmp_path / "run")
-    assert items(load(tmp_path / "run"), "shared", "u1") == set()
-
-
-# --- recommending -----------------------------------------------------------------------------------------------------
-
-
-def test_recommendations_are_the_best_of_what_the_user_has_not_had(folder: Path) -> None:
-    held, found = load(folder), recommend_folder(folder, "u3", 10).items
-    had = items(held, "shared", "u3") | items(held, "private", "u3")
-    assert len(found) == 10
-    assert not had & {line.item for line in found}
-    assert [line.score for line in found] == sorted((line.score for line in found), reverse=True)
-    assert all(line.title == f"Film {line.item[1:]}" for line in found)
-
-
-def test_a_list_ends_where_nothing_unseen_is_left(folder: Path) -> None:
-    held = load(folder)
-    left = 15 - len(items(held, "shared", "u3") | items(held, "private", "u3"))
-    assert len(recommend_folder(folder, "u3", 15).items) == left
-
-
-@pytest.mark.parametrize("k", [0, -1, 16])
-def test_a_list_of_impossible_length_is_refused(folder: Path, k: int) -> None:
-    with pytest.raises(ConfigError, match=rf"k is {k}: it must lie between 1 and the 15 items"):
-        recommend_folder(folder, "u3", k)
-
+from retract.stores.ledger import Request
+from retract.stores.measuring import measure
+from retract.stores.reading import recommend_folder
+from retract.stores.requests import codes_of, pending_of
+from retract.stores.status import status
+from tests.stores.folders import (
+    apply,
+    ask,
+    items,
+    load,
+    make_folder,
+    on_disk,
+    pairs_on_disk,
+    requests,
+    wanted,
+)
 
 # --- unlearning -------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_unshared_is_private_afterwards_and_the_model_has_changed(folder: Path) -> None:
     before = load(folder)
-    asked = set(add_request(folder, "unshare", "u1")[0].items)
-    report = apply_requests(folder)
+    asked = wanted(folder, ask(folder, "unshare", "u1"))
+    report = apply(folder)
     after = load(folder)
     assert (report.requests, report.forgotten) == (1, len(asked))
     assert items(after, "shared", "u1") == set()
     assert items(after, "private", "u1") == items(before, "private", "u1") | asked
-    assert after.clients.interactions == before.clients.interactions
+    assert after.interactions == before.interactions
     assert after.test == before.test
-    assert not torch.equal(after.trained.model["items"], before.trained.model["items"])
-    assert report.metrics == measure(after.recommender(), after.clients.interactions, after.test)
-    assert report.metrics_before == measure(before.recommender(), before.clients.interactions, after.test)
+    assert not np.array_equal(after.trained.model["items"], before.trained.model["items"])
+    assert report.metrics == measure(after.recommender(), after.interactions, after.test)
+    assert report.metrics_before == measure(before.recommender(), before.interactions, after.test)
     assert report.memory_bytes == after.trained.memory.nbytes
 
 
@@ -122,15 +58,17 @@ def test_what_is_erased_is_in_no_file(folder: Path) -> None:
     held = load(folder)
     user = held.catalog.user("u2")
     assert len({pair for pair in pairs_on_disk(folder) if pair[0] == user}) == 5
-    names = set(add_request(folder, "erase", "u2")[0].items)
-    report = apply_requests(folder)
+    names = wanted(folder, ask(folder, "erase", "u2"))
+    report = apply(folder)
     assert report.forgotten == 5
     assert not {pair for pair in pairs_on_disk(folder) if pair[0] == user}
-    for name in ("requests.jsonl", "server/log.jsonl", "server/config.json", "manifest.json"):
-        text = (folder / name).read_text()
-        assert not [word for word in (*names, "u2") if f'"{word}"' in text], name
+    for name, content in on_disk(folder).items():
+        told = [word for word in (*names, "u2") if f'"{word}"'.encode() in content]
+        assert not told or name.endswith("catalog.json"), name
+        assert "u2" not in told, name
     after = load(folder)
-    assert not after.clients.started[user] or not after.clients.state["vector"][user].any()
+    assert after.devices is not None
+    assert user not in after.devices.kept(after.trained.run).clients
     assert status(folder).users == 11
     with pytest.raises(UnknownIdError, match="unknown user 'u2'"):
         recommend_folder(folder, "u2")
@@ -139,8 +77,8 @@ def test_what_is_erased_is_in_no_file(folder: Path) -> None:
 def test_an_erasure_of_some_items_leaves_the_others_where_they_were(folder: Path) -> None:
     before = load(folder)
     shared, private, held_out = (min(items(before, where, "u2")) for where in ("shared", "private", "test"))
-    add_request(folder, "erase", "u2", items=[shared, private, held_out])
-    apply_requests(folder)
+    ask(folder, "erase", "u2", items=[shared, private, held_out])
+    apply(folder)
     after = load(folder)
     for where, item in (("shared", shared), ("private", private), ("test", held_out)):
         assert items(after, where, "u2") == items(before, where, "u2") - {item}
@@ -148,8 +86,8 @@ def test_an_erasure_of_some_items_leaves_the_others_where_they_were(folder: Path
 
 def test_a_user_with_nothing_left_to_train_on_is_no_longer_tested(folder: Path) -> None:
     held = load(folder)
-    add_request(folder, "erase", "u2", items=sorted(items(held, "shared", "u2") | items(held, "private", "u2")))
-    apply_requests(folder)
+    ask(folder, "erase", "u2", items=sorted(items(held, "shared", "u2") | items(held, "private", "u2")))
+    apply(folder)
     code = held.catalog.user("u2")
     assert len(held.test.items_of(code)) > 0
     assert len(load(folder).test.items_of(code)) == 0
@@ -157,92 +95,94 @@ def test_a_user_with_nothing_left_to_train_on_is_no_longer_tested(folder: Path) 
 
 def test_what_is_held_out_can_be_erased_without_changing_the_model(folder: Path) -> None:
     before = load(folder)
-    add_request(folder, "erase", "u2", items=sorted(items(before, "test", "u2")))
-    apply_requests(folder)
+    ask(folder, "erase", "u2", items=sorted(items(before, "test", "u2")))
+    apply(folder)
     after = load(folder)
     assert items(after, "test", "u2") == set()
-    assert torch.equal(after.trained.model["items"], before.trained.model["items"])
+    assert np.array_equal(after.trained.model["items"], before.trained.model["items"])
 
 
 def test_erasing_wins_over_unsharing_the_same_item(folder: Path) -> None:
     item = min(items(load(folder), "shared", "u1"))
-    add_request(folder, "unshare", "u1", items=[item])
-    add_request(folder, "erase", "u1", items=[item])
-    report = apply_requests(folder)
+    ask(folder, "unshare", "u1", items=[item])
+    ask(folder, "erase", "u1", items=[item])
+    report = apply(folder)
     assert (report.requests, report.forgotten) == (2, 1)
     assert not {pair for pair in pairs_on_disk(folder) if pair == (1, int(item[1:]))}
 
 
 def test_an_applied_request_keeps_its_count_and_no_item(folder: Path) -> None:
     for kind, user in (("unshare", "u1"), ("erase", "u2"), ("unshare", "u3")):
-        add_request(folder, kind, user)  # type: ignore[arg-type]
-    apply_requests(folder)
-    held = load(folder)
-    assert [request.items for request in held.requests] == [(), (), ()]
-    assert [request.user for request in held.requests] == ["u1", "", "u3"]  # u2 has nothing left, not even the id
-    assert min(request.count for request in held.requests) > 0
-    logged = {record["request"] for record in held.trained.log if record["stage"] == "unlearn"}
-    assert {request.withdrawal for request in held.requests} == logged
+        ask(folder, kind, user)  # type: ignore[arg-type]
+    apply(folder)
+    done = requests(folder)
+    assert [request.items for request in done] == [(), (), ()]
+    assert [request.user for request in done] == ["u1", "", "u3"]  # u2 has nothing left, not even the id
+    assert min(request.count for request in done) > 0
+    logged = {record["request"] for record in load(folder).trained.log if record["stage"] == "unlearn"}
+    assert {request.withdrawal for request in done} == logged
     assert (status(folder).pending, status(folder).applied) == (0, 3)
 
 
 def test_nothing_pending_changes_nothing(folder: Path) -> None:
-    before = (folder / "manifest.json").read_bytes()
-    report = apply_requests(folder)
+    before = on_disk(folder)
+    report = apply(folder)
     assert (report.requests, report.forgotten) == (0, 0)
     assert report.metrics == report.metrics_before
-    assert (folder / "manifest.json").read_bytes() == before
+    assert on_disk(folder) == before
 
 
 def test_a_request_that_arrives_meanwhile_is_kept(folder: Path) -> None:
-    add_request(folder, "unshare", "u1")
+    ask(folder, "unshare", "u1")
     late = []
 
     def ask_once(stage: str, done: int, total: int) -> None:
         if not late:
-            late.append(add_request(folder, "unshare", "u3")[0])
+            late.append(ask(folder, "unshare", "u3"))
 
-    assert apply_requests(folder, progress=ask_once).requests == 1
+    assert apply(folder, progress=ask_once).requests == 1
     held = load(folder)
-    assert held.pending == tuple(late)
+    assert [request for request in requests(folder) if request.pending] == late
     assert items(held, "shared", "u3") == set(late[0].items)
-    apply_requests(folder)
+    apply(folder)
     assert items(load(folder), "shared", "u3") == set()
 
 
 def test_what_somebody_asks_for_while_being_erased_is_done_with_it(folder: Path) -> None:
     held, late = load(folder), []
-    add_request(folder, "erase", "u2", items=sorted(items(held, "shared", "u2") | items(held, "private", "u2")))
+    ask(folder, "erase", "u2", items=sorted(items(held, "shared", "u2") | items(held, "private", "u2")))
 
     def ask_for_the_rest(stage: str, done: int, total: int) -> None:
         if not late:
-            late.append(add_request(folder, "erase", "u2", items=sorted(items(held, "test", "u2")))[0])
+            late.append(ask(folder, "erase", "u2", items=sorted(items(held, "test", "u2"))))
 
-    apply_requests(folder, progress=ask_for_the_rest)
-    assert [(request.pending, request.items) for request in load(folder).requests] == [(False, ())] * 2
-    add_request(folder, "unshare", "u3")
-    assert apply_requests(folder).requests == 1
+    apply(folder, progress=ask_for_the_rest)
+    assert [(request.pending, request.items) for request in requests(folder)] == [(False, ())] * 2
+    ask(folder, "unshare", "u3")
+    assert apply(folder).requests == 1
 
 
 def test_of_two_unlearnings_at_once_the_later_one_is_refused(folder: Path) -> None:
-    add_request(folder, "unshare", "u1")
+    ask(folder, "unshare", "u1")
     runs: list[int] = []
 
     def run_another(stage: str, done: int, total: int) -> None:
         if not runs:
             runs.append(1)
-            apply_requests(folder)
+            apply(folder)
 
-    with pytest.raises(FolderError, match="was changed by somebody else in the meantime; nothing was applied"):
-        apply_requests(folder, progress=run_another)
+    with pytest.raises(FolderError, match=r"another unlearning works on .*/run: wait for it, nothing was applied"):
+        apply(folder, progress=run_another)
+    assert [request.status for request in requests(folder)] == ["pending"]
+    assert apply(folder).requests == 1
     assert len([record for record in load(folder).trained.log if record["stage"] == "unlearn"]) == 1
 
 
 def test_erasing_everybody_is_refused_and_nothing_is_applied(folder: Path) -> None:
     for user in range(12):
-        add_request(folder, "erase", f"u{user}")
+        ask(folder, "erase", f"u{user}")
     with pytest.raises(DataError, match="leave nobody with an interaction: nothing was applied; delete"):
-        apply_requests(folder)
+        apply(folder)
     assert status(folder).pending == 12
 
 
@@ -250,57 +190,162 @@ def test_erasing_everybody_is_refused_and_nothing_is_applied(folder: Path) -> No
 
 
 def test_a_batch_counts_users_and_not_requests(folder: Path) -> None:
-    add_request(folder, "unshare", "u1", fraction=0.5)
-    add_request(folder, "erase", "u1", fraction=0.5)
-    add_request(folder, "erase", "u1")
+    ask(folder, "unshare", "u1", fraction=0.5)
+    ask(folder, "erase", "u1", fraction=0.5)
+    ask(folder, "erase", "u1")
     before = on_disk(folder)
-    report = apply_requests(folder, at_least=2)
+    report = apply(folder, at_least=2)
     assert (report.requests, report.forgotten, report.waiting, report.at_least) == (0, 0, 1, 2)
     assert report.metrics == report.metrics_before
     assert on_disk(folder) == before
-    add_request(folder, "unshare", "u2")
-    assert apply_requests(folder, at_least=3).waiting == 2
-    report = apply_requests(folder, at_least=2)
+    ask(folder, "unshare", "u2")
+    assert apply(folder, at_least=3).waiting == 2
+    report = apply(folder, at_least=2)
     assert (report.requests, report.waiting, report.at_least) == (4, 0, 2)
     assert (status(folder).pending, status(folder).applied) == (0, 4)
 
 
 def test_an_applied_request_fills_no_later_batch(folder: Path) -> None:
-    add_request(folder, "unshare", "u1")
-    assert apply_requests(folder).requests == 1
-    add_request(folder, "unshare", "u2")
-    assert apply_requests(folder, at_least=2).waiting == 1
+    ask(folder, "unshare", "u1")
+    assert apply(folder).requests == 1
+    ask(folder, "unshare", "u2")
+    assert apply(folder, at_least=2).waiting == 1
     assert status(folder).pending == 1
 
 
 @pytest.mark.parametrize("at_least", [0, -1])
 def test_a_batch_of_nobody_is_refused(folder: Path, at_least: int) -> None:
-    add_request(folder, "unshare", "u1")
+    ask(folder, "unshare", "u1")
     with pytest.raises(ConfigError, match=f"at-least is {at_least}: a batch has at least 1 user"):
-        apply_requests(folder, at_least=at_least)
+        apply(folder, at_least=at_least)
     assert status(folder).pending == 1
 
 
-# --- the registry -----------------------------------------------------------------------------------------------------
+# --- the steps, each alone --------------------------------------------------------------------------------------------
 
 
-def test_settings_given_as_text_are_read_as_their_type() -> None:
-    config = make_system("fedshare", {"rounds": "7", "mix": "0.25"}).config
-    assert config.model_dump()["rounds"] == 7
-    assert config.model_dump()["mix"] == 0.25
+def batch(folder: Path) -> Batch:
+    """The pending requests as one batch."""
+    held, trained = load(folder), TrainedFolder(folder)
+    return batch_of(held, [(request, codes_of(trained, request, held.sharing)) for request in pending_of(trained)])
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "message"),
-    [
-        ("fedsharre", {}, r"unknown system 'fedsharre'; known systems: exact, fedshare, lightgcn"),
-        ("fedshare", {"round": 3}, r"fedshare has no setting 'round'; it has dimension, layers, rounds"),
-        ("fedshare", {"rounds": 0}, r"setting rounds of fedshare is 0: it must be a whole number at least 1$"),
-        ("fedshare", {"mix": "2"}, r"setting mix of fedshare is '2': it must be a number at least 0 and at most 1$"),
-        ("fedshare", {"item_rate": "fast"}, r"item_rate of fedshare is 'fast': it must be a number above 0$"),
-        ("lightgcn", {"steps": "1.5"}, r"setting steps of lightgcn is '1.5': it must be a whole number at least 1$"),
-    ],
-)
-def test_a_wrong_setting_is_named_with_what_is_possible(name: str, settings: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        make_system(name, settings)
+def test_a_batch_waits_for_those_who_withdraw_what_the_model_learnt(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run", "exact")
+    ask(folder, "erase", "u2", items=sorted(items(load(folder), "private", "u2")))  # the model of exact knows nothing
+    found = batch(folder)
+    assert (found.users, len(found.learners), found.waits(5)) == (1, 0, False)
+    ask(folder, "unshare", "u1")
+    found = batch(folder)
+    assert (found.users, found.learners.tolist()) == (2, [load(folder).catalog.user("u1")])
+    assert (found.waits(2), found.waits(1)) == (True, False)
+    assert Batch((), found.erase, found.unshare, found.learners).waits(1)
+
+
+def test_to_forget_changes_neither_the_old_state_nor_the_folder(folder: Path) -> None:
+    for kind, user in (("unshare", "u1"), ("erase", "u2")):
+        ask(folder, kind, user)  # type: ignore[arg-type]
+    before, held = on_disk(folder), load(folder)
+    found = forget(held, batch(folder))
+    assert on_disk(folder) == before
+    again = load(folder)
+    assert all(np.array_equal(held.trained.model[name], again.trained.model[name]) for name in again.trained.model)
+    assert held.sharing == again.sharing
+    assert held.devices is not None
+    assert again.devices is not None
+    mine, theirs = held.devices.kept(held.trained.run), again.devices.kept(again.trained.run)
+    assert mine.clients.tolist() == theirs.clients.tolist()
+    assert all(np.array_equal(mine.state[name], theirs.state[name]) for name in theirs.state)
+    assert [step.kind for step in found.steps] == ["erase", "unshare"]
+    assert found.steps[0].before is found.before is held
+    assert found.steps[1].before is found.steps[0].after
+    assert found.gone == ("u2",)
+
+
+def test_a_judge_sees_both_models_and_its_files_are_published_once(folder: Path) -> None:
+    seen: list[Forgotten] = []
+
+    def judge(forgotten: Forgotten) -> dict[str, bytes]:
+        seen.append(forgotten)
+        told = b'{"certificate": "certificates/one.json", "audits": [{"certificate": "certificates/one.json"}]}'
+        return {STEP_AUDITS: told, STEP_CERTIFICATE: b"signed"}
+
+    ask(folder, "unshare", "u1")
+    unlearn_folder(TrainedFolder(folder), judge=judge)
+    assert items(seen[0].before, "shared", "u1") != items(seen[0].after, "shared", "u1") == set()
+    assert (folder / "certificates" / "one.json").read_bytes() == b"signed"
+    assert len(TrainedFolder(folder).audits()) == 1
+    for _ in range(2):
+        apply(folder)
+    assert len(TrainedFolder(folder).audits()) == 1
+
+
+def test_a_judge_that_fails_leaves_everything_as_it_was(folder: Path) -> None:
+    def judge(_: Forgotten) -> dict[str, bytes]:
+        raise ConfigError("no")
+
+    ask(folder, "unshare", "u1")
+    with pytest.raises(ConfigError, match="no"):
+        unlearn_folder(TrainedFolder(folder), judge=judge)
+    assert (status(folder).version, [request.status for request in requests(folder)]) == (1, ["pending"])
+
+
+def test_what_was_changed_meanwhile_is_not_overwritten_and_requests_stay_pending(folder: Path) -> None:
+    ask(folder, "unshare", "u1")
+    trained, held = TrainedFolder(folder), load(folder)
+    found = forget(held, batch(folder))
+    trained.replace(held, replace(held, trained=replace(held.trained, log=())))
+    with pytest.raises(FolderError, match="was changed by somebody else in the meantime; nothing was applied"):
+        commit(trained, found, {})
+    assert (status(folder).version, status(folder).pending) == (2, 1)
+
+
+# --- what a kill cut off ----------------------------------------------------------------------------------------------
+
+
+def served_but_not_settled(folder: Path) -> list[Request]:
+    """A folder whose process died between the new version and the ledger."""
+    for kind, user in (("unshare", "u2"), ("erase", "u2"), ("unshare", "u1")):
+        ask(folder, kind, user)  # type: ignore[arg-type]
+    found, trained = forget(load(folder), batch(folder)), TrainedFolder(folder)
+    trained.ledger.claim([request.id for request in found.batch.requests])
+    trained.replace(found.before, found.after, found.withdrawals)
+    return list(found.batch.requests)
+
+
+def test_status_knows_at_once_what_the_served_version_is_the_answer_to(folder: Path) -> None:
+    served_but_not_settled(folder)
+    assert (status(folder).pending, status(folder).applied) == (0, 3)
+
+
+def test_the_next_unlearning_finishes_the_ledger_and_applies_nothing_twice(folder: Path) -> None:
+    asked = served_but_not_settled(folder)
+    log = load(folder).trained.log
+    assert apply(folder).requests == 0
+    done = requests(folder)
+    assert [request.id for request in done] == [request.id for request in asked]
+    assert [(request.user, request.pending, request.items) for request in done] == [
+        ("", False, ()),
+        ("", False, ()),
+        ("u1", False, ()),
+    ]
+    assert load(folder).trained.log == log
+    assert not list((folder / "devices" / "requests").iterdir())
+
+
+def test_what_was_claimed_by_a_process_that_died_is_pending_again(folder: Path) -> None:
+    request = ask(folder, "unshare", "u1")
+    TrainedFolder(folder).ledger.claim([request.id])
+    assert [one.status for one in requests(folder)] == ["in_progress"]
+    assert status(folder).pending == 1
+    assert apply(folder).requests == 1
+
+
+def test_what_is_left_of_a_training_that_is_over_goes_with_the_next_unlearning(folder: Path) -> None:
+    trained = load(folder).trained
+    for run, stays in ((trained.run, False), ("of a training under way", True)):
+        place = folder / "server" / "training"
+        place.mkdir(exist_ok=True)
+        (place / "place.json").write_text(f'{{"run": "{run}", "stage": "training", "done": 3}}')
+        apply(folder)
+        assert place.exists() == stays

@@ -2,53 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from retract.data import Interactions, Sharing
-from retract.federation import Clients, LocalEngine
-from retract.systems.base import Kind, Trained, withdraw
-from retract.systems.exact import Exact, ExactConfig
-from retract.systems.exact.server import solve
+from retract.federation import Arrays
+from retract.models.recommender import Recommender
+from retract.stores.devices import MemoryDevices
+from retract.stores.local import engine_of, reader_of, withdraw
+from retract.systems.base import Kind, System, Trained
+from retract.systems.exact import EXACT, ExactConfig
+from retract.systems.exact.closed_form import solve
 
 FORMS = ["ease", "filter", "block"]
 
 
-def exact(form: str, exponent: float = 0.5, ridge: float = 2.0, head: int = 40, **settings: object) -> Exact:
+def exact(form: str, exponent: float = 0.5, ridge: float = 2.0, head: int = 40, **settings: object) -> System:
     """Small enough a λ that mistakes show, and a head that leaves some items out of data of 60."""
     values = {"form": form, "ease_exponent": exponent, "filter_exponent": exponent, "ridge": ridge, "head": head}
-    return Exact(ExactConfig.model_validate({**values, **settings}))
+    return EXACT(ExactConfig.model_validate({**values, **settings}))
 
 
-def train(system: Exact, data: Interactions, share: float = 1.0) -> tuple[Trained, Clients]:
-    clients = Clients(Sharing.by_ratio(data, share))
-    return system.train(clients.sharing.shared, LocalEngine(clients), seed=0), clients
+def train(system: System, data: Interactions, share: Any = 1.0) -> tuple[Trained, MemoryDevices]:
+    devices = MemoryDevices(Sharing.by_ratio(data, share))
+    return system.server.train(devices.sharing.shared, engine_of(system, devices), seed=0), devices
 
 
 def unlearn(
-    system: Exact, trained: Trained, clients: Clients, forget: Interactions, kind: Kind = "unshare"
-) -> tuple[Trained, Clients]:
-    after, withdrawal = withdraw(clients, kind, forget)
-    return system.unlearn(trained, withdrawal, LocalEngine(after), seed=0), after
+    system: System, trained: Trained, devices: MemoryDevices, forget: Interactions, kind: Kind = "unshare"
+) -> tuple[Trained, MemoryDevices]:
+    after, withdrawal = withdraw(devices, kind, forget)
+    return system.server.unlearn(trained, withdrawal, engine_of(system, after), seed=0), after
 
 
-def copied(model: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: table.clone() for name, table in model.items()}
+def reader(system: System, trained: Trained, devices: MemoryDevices) -> Recommender:
+    return reader_of(system, trained, devices)
 
 
-def assert_same_tables(got: Mapping[str, Tensor], want: Mapping[str, Tensor], inverse: float = 0.0) -> None:
+def copied(model: Arrays) -> dict[str, NDArray[Any]]:
+    return {name: table.copy() for name, table in model.items()}
+
+
+def assert_same_tables(got: Arrays, want: Arrays, inverse: float = 0.0) -> None:
     """To the last bit, types and structure included, but for P: that one to a relative Frobenius distance."""
     assert set(got) == set(want)
     for name, table in want.items():
+        assert got[name].shape == table.shape, name
+        assert got[name].dtype == table.dtype, name
         if name == "inverse" and inverse:
-            assert got[name].shape == table.shape
-            assert float((got[name] - table).norm() / table.norm()) <= inverse
+            assert np.linalg.norm(got[name] - table) <= inverse * np.linalg.norm(table)
         else:
-            torch.testing.assert_close(got[name], table, rtol=0, atol=0, msg=lambda text, name=name: f"{name}: {text}")
+            np.testing.assert_array_equal(got[name], table, err_msg=name)
 
 
-def assert_never_knew(system: Exact, trained: Trained, within: float = 1e-9) -> None:
+def assert_never_knew(system: System, trained: Trained, within: float = 1e-9) -> None:
     """The tables are those of a training on what the server still holds."""
+    assert isinstance(system.config, ExactConfig)
     assert_same_tables(trained.model, solve(trained.shared, system.config).model, within)

@@ -319,7 +319,8 @@ def test_receraser_trains_only_the_touched_shards_again():
     before, after = trained.memory.tables["shards"], new.memory.tables["shards"]
     assert 0 < len(touched) < 4
     assert {k for k in range(4) if not np.array_equal(before[k], after[k])} == touched
-    assert [record["shard"] for record in new.log[len(trained.log) :]] == sorted(touched)
+    again = [record["shard"] for record in new.log[len(trained.log) :] if "shard" in record]
+    assert again == sorted(touched)
 
 
 def test_receraser_gives_what_training_without_the_withdrawn_gives_with_the_same_partition():

@@ -9,8 +9,9 @@ from scipy.stats import norm
 
 from retract.data import Interactions, Sharing
 from retract.errors import ConfigError, DataError, FolderError, UnknownIdError
-from retract.federation import Clients, LocalEngine
-from retract.systems.exact import Exact, ExactConfig
+from retract.stores.devices import MemoryDevices
+from retract.stores.local import engine_of, reader_of
+from retract.systems.exact import EXACT, ExactConfig
 from retract.systems.exact.shipping import ShippedModel, gaussian_deviation, noisy_gram, ship
 from retract.systems.exact.tuning import tune
 from tests.samples import checkerboard, numbered_catalog, random_interactions
@@ -19,10 +20,10 @@ FORMS = [{"form": "ease", "ridge": 2.0}, {"form": "filter"}, {"form": "block", "
 
 
 def trained_on(data, **settings):
-    system = Exact(ExactConfig(**settings))
-    clients = Clients(Sharing.by_ratio(data, 1))
-    trained = system.train(data, LocalEngine(clients), seed=0)
-    return trained, system.recommender(trained, clients)
+    system = EXACT(ExactConfig(**settings))
+    devices = MemoryDevices(Sharing.by_ratio(data, 1))
+    trained = system.server.train(data, engine_of(system, devices), seed=0)
+    return trained, reader_of(system, trained, devices)
 
 
 @pytest.mark.parametrize("settings", FORMS)
@@ -31,7 +32,7 @@ def test_a_shipped_model_with_room_scores_like_the_whole_one(settings):
     trained, whole = trained_on(data, **settings)
     model = ShippedModel.from_bytes(ship(trained))
     users = data.active_users()
-    want, got = whole.scores(users, data).numpy(), model.scores(users, data).numpy()
+    want, got = whole.scores(users, data), model.scores(users, data)
     unseen = data.csr()[users].toarray() == 0
     assert np.abs(got - want)[unseen].max() < 0.02 * np.abs(want[unseen]).max()
 

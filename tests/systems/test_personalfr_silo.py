@@ -11,28 +11,42 @@ from retract import streams
 from retract.data import Sharing
 from retract.errors import ConfigError
 from retract.evaluation.rating import rating_errors
-from retract.federation import Clients, LocalEngine, sample_clients
-from retract.models.learn.autoencoder import ENCODER, initial
-from retract.systems import folder as folders
-from retract.systems.base import withdraw
-from retract.systems.personalfr import PersonalFR
-from retract.systems.personalfr.client import LocalTraining
-from retract.systems.personalfr.silo import SiloTraining
+from retract.federation import LocalEngine, payload_bytes, sample_clients
+from retract.models.learn.autoencoder import initial
+from retract.models.widths import ENCODER
+from retract.stores.devices import MemoryDevices
+from retract.stores.folder import TrainedFolder
+from retract.stores.held import Held
+from retract.stores.local import engine_of, reader_of, withdraw
+from retract.systems.personalfr import PERSONALFR
+from retract.systems.personalfr.config import LOCAL_TRAINING, SILO_TRAINING
 from retract.systems.registry import make_system
 from tests.systems.personalfr_oracle import DenseAutoEncoder
 from tests.systems.test_personalfr import system_of, tastes
-from tests.systems.test_personalfr_client import N_ITEMS, N_USERS, SEED, broadcast_of, dense_row, rated, settings
+from tests.systems.test_personalfr_client import (
+    N_ITEMS,
+    N_USERS,
+    SEED,
+    assert_close,
+    broadcast_of,
+    common_of,
+    dense_row,
+    rated,
+    settings,
+    spec_of,
+)
 
 
-def dealt(data, n_clients: int = 4) -> Clients:
-    return Clients(Sharing.by_ratio(data, 0.5).held_by(n_clients, seed=1))
+def dealt(data, n_clients: int = 4) -> MemoryDevices:
+    return MemoryDevices(Sharing.by_ratio(data, 0.5).held_by(n_clients, seed=1))
 
 
-def run(task, config, clients: Clients, rounds: int = 2, **options):
-    engine = LocalEngine(clients, **options)
+def run(task, config, devices: MemoryDevices, rounds: int = 2, **options):
+    """Some rounds over the same tables; the engine and the last round's update."""
+    engine = LocalEngine(devices, PERSONALFR().device.tasks, **options)
     for round in range(2, 2 + rounds):
-        update = engine.run(task, broadcast_of(config, round), engine.users, seed=SEED)
-    return engine, update
+        result = engine.run(spec_of(config, task), broadcast_of(config, round), engine.users, seed=SEED)
+    return engine, result.update
 
 
 def dense_silo(config, data, users, parameters, broadcast, round):
@@ -60,92 +74,109 @@ def dense_silo(config, data, users, parameters, broadcast, round):
 
 @pytest.mark.parametrize("given", [{}, {"mode": "fedavg"}, {"read_published": False, "encoder_rate": 0.2}])
 def test_a_client_of_many_users_is_one_dense_model_for_all_of_them(given):
-    config, data, clients = settings(**given), rated(), dealt(rated())
+    config, data, devices = settings(**given), rated(), dealt(rated())
     mode = config.mode
-    engine, update = run(SiloTraining(config, N_ITEMS), config, clients)
+    _, update = run(SILO_TRAINING, config, devices)
     encoders = {c: dict(initial(ENCODER, N_ITEMS, config.widths, SEED)) for c in range(4)}
     for round in (2, 3):
         broadcast = broadcast_of(config, round)
-        common = {name: table for name, table in broadcast.tensors.items() if "." in name}
+        common = common_of(broadcast)
         sums = {name: torch.zeros_like(table) for name, table in common.items()}
         for client, own in encoders.items():
-            users = np.flatnonzero(clients.client_of == client)
+            users = np.flatnonzero(devices.sharing.client_of == client)
             start = {**(own if mode == "personal" else {}), **common}
             after = dense_silo(config, data, users, start, broadcast, round)
             own.update({name: after[name] for name in own})
             for name, table in common.items():
                 sums[name] += after[name] - table
     for name, expected in sums.items():
-        torch.testing.assert_close(update.tensors[name], expected, rtol=1e-5, atol=1e-5)
+        assert_close(update.tensors[name], expected, name=name)
     for client, own in encoders.items() if mode == "personal" else ():
         for name, expected in own.items():
-            torch.testing.assert_close(engine.clients.state[name][client], expected, rtol=1e-5, atol=1e-5)
+            assert_close(devices.kept("run").state[name][client], expected, name=name)
 
 
 @pytest.mark.parametrize("feedback", ["explicit", "implicit"])
 @pytest.mark.parametrize("mode", ["personal", "joint"])
 def test_with_one_user_each_it_is_what_all_clients_at_once_are(mode, feedback):
     config, data = settings(mode=mode, feedback=feedback), rated(rated=feedback == "explicit")
-    one_by_one, slow = run(SiloTraining(config, N_ITEMS), config, Clients(Sharing.by_ratio(data, 1)))
-    at_once, fast = run(LocalTraining(config), config, Clients(Sharing.by_ratio(data, 1)))
+    one_by_one, slow = run(SILO_TRAINING, config, MemoryDevices(Sharing.by_ratio(data, 1)))
+    at_once, fast = run(LOCAL_TRAINING, config, MemoryDevices(Sharing.by_ratio(data, 1)))
     for name, table in fast.tensors.items():
-        torch.testing.assert_close(slow.tensors[name], table, rtol=1e-5, atol=1e-5)
-    for name in {"code.weight", "code.bias", "code.gain", "input.offset"} & at_once.clients.state.keys():
-        rows = one_by_one.clients.state[name]
-        torch.testing.assert_close(rows, at_once.clients.state[name], rtol=1e-5, atol=1e-5)
-    assert torch.equal(one_by_one.traffic.up, at_once.traffic.up)
-    assert torch.equal(one_by_one.traffic.down, at_once.traffic.down)
+        assert_close(slow.tensors[name], table, name=name)
+    silos, users = (engine.devices.kept("run").state for engine in (one_by_one, at_once))
+    for name in {"code.weight", "code.bias", "code.gain", "input.offset"} & users.keys():
+        assert_close(silos[name], users[name], name=name)
+    assert one_by_one.traffic.up == at_once.traffic.up
+    assert one_by_one.traffic.down == at_once.traffic.down
 
 
 def test_clients_are_never_parted_and_the_size_of_cohorts_never_matters():
     config, data = settings(), rated()
-    task = SiloTraining(config, N_ITEMS)
     (engine, whole), (other, parts) = (
-        run(task, config, dealt(data)),
-        run(task, config, dealt(data), cohort_interactions=1),
+        run(SILO_TRAINING, config, dealt(data)),
+        run(SILO_TRAINING, config, dealt(data), cohort_interactions=1),
     )
     for name, table in whole.tensors.items():
-        torch.testing.assert_close(parts.tensors[name], table, rtol=1e-5, atol=1e-6)
-    assert torch.equal(engine.traffic.up, other.traffic.up)
+        assert_close(parts.tensors[name], table, atol=1e-6)
+    assert engine.traffic.up == other.traffic.up
     assert (whole.clients, parts.clients, engine.traffic.updates) == (4, 4, 8)
     users = sample_clients(engine, 0.3, 0, 0)
     assert 0 < len(users) < N_USERS
-    chosen = np.unique(engine.client_of[users])
-    assert np.array_equal(users, np.flatnonzero(np.isin(engine.client_of, chosen)))
+    everybody = np.arange(N_USERS)
+    chosen = np.unique(engine.clients_of(users))
+    assert np.array_equal(users, np.flatnonzero(np.isin(engine.clients_of(everybody), chosen)))
+
+
+@pytest.mark.parametrize("given", [{}, {"mode": "fedavg"}, {"compress": False}, {"feedback": "implicit"}])
+def test_what_a_client_is_said_to_send_is_what_its_update_weighs(given):
+    config, data = settings(**given), rated(rated=given.get("feedback") != "implicit")
+    devices = dealt(data)
+    engine, _ = run(SILO_TRAINING, config, devices, rounds=1)
+    total = 0
+    for client in range(4):
+        alone = LocalEngine(dealt(data), PERSONALFR().device.tasks)
+        users = np.flatnonzero(devices.sharing.client_of == client)
+        result = alone.run(spec_of(config, SILO_TRAINING), broadcast_of(config), users, seed=SEED)
+        assert result.bytes_up == payload_bytes(result.update)
+        total += result.bytes_up
+    assert engine.traffic.up == total
 
 
 def test_it_learns_and_all_users_of_a_client_that_loses_data_get_new_encoders():
     data, held = tastes()
-    system, clients = system_of(rounds=80), dealt(data, 5)
-    trained = system.train(clients.sharing.shared, LocalEngine(clients), seed=0)
-    assert rating_errors(system.recommender(trained, clients), data, held).rmse < 0.8
-    assert clients.state["code.weight"].shape[0] == 5
-    client = clients.client_of[7]
-    trained = system.prepare(trained, LocalEngine(clients), seed=0)
-    after, withdrawal = withdraw(clients, "erase", data.of_users([7]))
-    new = system.unlearn(trained, withdrawal, LocalEngine(after), seed=0)
-    assert after.started.tolist() == [number != client for number in range(5)]
-    scores = system.recommender(new, after).scores(np.flatnonzero(clients.client_of == client), after.interactions)
-    assert torch.isfinite(scores).all()
+    system, devices = system_of(rounds=80), dealt(data, 5)
+    trained = system.server.train(devices.sharing.shared, engine_of(system, devices), seed=0)
+    assert rating_errors(reader_of(system, trained, devices), data, held).rmse < 0.8
+    assert devices.kept(trained.run).state["code.weight"].shape[0] == 5
+    client = devices.sharing.client_of[7]
+    trained = system.server.prepare(trained, engine_of(system, devices), seed=0)
+    after, withdrawal = withdraw(devices, "erase", data.of_users([7]))
+    new = system.server.unlearn(trained, withdrawal, engine_of(system, after), seed=0)
+    assert after.kept(new.run).clients.tolist() == [number for number in range(5) if number != client]
+    users = np.flatnonzero(devices.sharing.client_of == client)
+    scores = reader_of(system, new, after).scores(users, after.interactions)
+    assert np.isfinite(scores).all()
 
 
 def test_who_holds_what_is_kept_in_the_folder(tmp_path):
     data, held = tastes()
-    system, clients = system_of(rounds=2), dealt(data, 5)
-    trained = system.train(clients.sharing.shared, LocalEngine(clients), seed=0)
-    folders.save(tmp_path / "run", trained, clients, held)
-    back = folders.load(tmp_path / "run")
-    assert np.array_equal(back.clients.client_of, clients.client_of)
-    assert isinstance(back.system, PersonalFR)
+    system, devices = system_of(rounds=2), dealt(data, 5)
+    trained = system.server.train(devices.sharing.shared, engine_of(system, devices), seed=0)
+    folder = TrainedFolder(tmp_path / "run")
+    folder.save(Held(trained, devices, held))
+    back = folder.load()
+    assert np.array_equal(back.devices.sharing.client_of, devices.sharing.client_of)
+    assert back.system.type == PERSONALFR
     users = np.arange(40)
-    before = system.recommender(trained, clients).scores(users, data)
-    assert torch.equal(back.recommender().scores(users, data), before)
+    before = reader_of(system, trained, devices).scores(users, data)
+    np.testing.assert_array_equal(back.recommender().scores(users, data), before)
 
 
 def test_a_system_of_one_user_per_client_refuses_others():
-    clients = dealt(tastes()[0])
+    devices, system = dealt(tastes()[0]), make_system("fedshare", {"rounds": "1"})
     with pytest.raises(ConfigError, match=r"^fedshare has one user per client: leave --clients out$"):
-        make_system("fedshare", {"rounds": "1"}).train(clients.sharing.shared, LocalEngine(clients), seed=0)
+        system.server.train(devices.sharing.shared, engine_of(system, devices), seed=0)
 
 
 @pytest.mark.parametrize("n_clients", [0, 41])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract.api.frames import Ids, library_of
-from retract.data import Catalog, Columns, Dataset, Interactions, Sharing, to_dataset
+from retract.data import Catalog, Columns, Dataset, Interactions, Sharing, sharing_of, to_dataset
 from retract.data.columns import USUAL, find_columns
 from retract.errors import ConfigError
 
@@ -47,7 +47,7 @@ class Fit:
         return cls(dataset, train, held_out, Ids.of(data, dataset.interactions.catalog, own), library)
 
 
-def sharing_of(
+def chosen_sharing(
     given: Fit, system: str, share: float | None, default: float | None, clients: int | None, seed: int
 ) -> Sharing:
     """What of the training part is shared.
@@ -57,17 +57,13 @@ def sharing_of(
     ConfigError
         If nothing says so and the system has no default.
     """
-    choice, train = given.dataset.is_shared, given.train
-    if share is None and choice is not None:
-        chosen = given.dataset.interactions.where(choice)
-        sharing = Sharing.by_mask(train, chosen.contains(train))
-    else:
-        part = default if share is None else share
-        if part is None:
-            raise ConfigError(
-                f"{system} shares what its users choose: give share=… between 0 and 1, or a column named shared"
-            )
-        sharing = Sharing.by_ratio(train, part, seed)
+    said = given.dataset.shared
+    if share is None and default is None and said is None:
+        raise ConfigError(
+            f"{system} shares what its users choose: give share=… between 0 and 1, or a column named shared"
+        )
+    usual = {} if default is None else {"default": default}
+    sharing = sharing_of(given.train, share, said, **usual, seed=seed)
     return sharing if clients is None else sharing.held_by(clients, seed)
 
 

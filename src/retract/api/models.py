@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract.api.answers import as_frame, listed, similar
-from retract.api.fitting import Fit, recoded, sharing_of
+from retract.api.fitting import Fit, chosen_sharing, recoded
 from retract.api.frames import Ids
 from retract.api.receipt import Receipt
 from retract.data import Columns
@@ -103,7 +103,7 @@ class Model:
             If `share` has to be given and is not, or training diverged.
         """
         given = Fit.of(data, columns, test, self.seed)
-        sharing = sharing_of(given, self.kind.name, share, self.default_share, clients, self.seed)
+        sharing = chosen_sharing(given, self.kind.name, share, self.default_share, clients, self.seed)
         if len(sharing.everything.active_users()) < 2:
             raise DataError(f"{given.dataset.name}: at least 2 users with something to train on are needed")
         system, devices = System(self.kind, self.config), MemoryDevices(sharing)

@@ -83,8 +83,8 @@ def recognise(model: Any, user_ids: Ids | None = None, item_ids: Ids | None = No
             if len(rest) != 1:
                 raise ConfigError(f"{type(first).__name__}: give a pair (model, dataset), the dataset it was fitted on")
             return adapter(first, rest[0])
-    if not rest and callable(scores := getattr(first, "scores", None)):
-        return Function(scores)
+    if not rest and callable(getattr(first, "scores", None)):
+        return Named(first)
     if not rest and callable(first):
         return Function(first)
     raise ConfigError(f"no way is known to ask {type(model).__name__} for scores: give {KNOWN}")
@@ -112,6 +112,35 @@ class Function:
         except (TypeError, ValueError):
             kind = type(found).__name__
             raise DataError(f"a score function gave {kind}, which are no numbers of shape [users, items]") from None
+
+
+class Named:
+    """An object with a method `scores(users, items)`, such as a model of retract.
+
+    Parameters
+    ----------
+    model
+        What it says of itself in `users` and `items`, lists of ids, is all that it is asked for.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._function = Function(model.scores)
+        users, items = (getattr(model, name, None) for name in ("users", "items"))
+        self.items: Ids | None = _listed(items)
+        self._users = None if (known := _listed(users)) is None else _Rows(known)
+        self._items = None if self.items is None else _Rows(self.items)
+
+    def scores(self, users: Ids, items: Ids, history: Interactions) -> Scores:
+        """What the method says, and NaN for ids that are none of the model's."""
+        rows, columns = (
+            np.arange(len(ids)) if known is None else np.where(known.of(ids) >= 0, np.arange(len(ids)), -1)
+            for known, ids in ((self._users, users), (self._items, items))
+        )
+
+        def read(one: NDArray[np.int64], other: NDArray[np.int64]) -> Scores:
+            return self._function.scores([users[row] for row in one], [items[at] for at in other], history)
+
+        return _spread(rows, columns, read)
 
 
 class Implicit:
@@ -298,6 +327,11 @@ def _spread(
     if len(one) and len(other):
         found[np.ix_(one, other)] = read(rows[one], columns[other])
     return found
+
+
+def _listed(ids: Any) -> Ids | None:
+    """A list of ids; None for what is none."""
+    return list(ids) if isinstance(ids, list | tuple | np.ndarray) else None
 
 
 def _as_many(kind: str, ids: Ids | None, n: int) -> Ids:

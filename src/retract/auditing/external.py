@@ -17,7 +17,7 @@ from scipy.stats import ks_2samp
 from retract import streams
 from retract.auditing.adapters import Scorer, recognise
 from retract.auditing.attacks import AUC, auc
-from retract.auditing.ground import Ground, gather
+from retract.auditing.ground import Ground, bring_together, gather, named
 from retract.auditing.standing import MODELS, K, ScoreAudit, Standing
 from retract.auditing.targets import Targets
 from retract.auditing.verdict import MARGIN, Values, difference, with_oracle, without_oracle
@@ -87,6 +87,53 @@ def audit_scores(
     return judge(scorers, gather(forget, history, test, lists, columns), margin=margin, seed=seed)
 
 
+def evaluate_scores(
+    model: Any,
+    test: object,
+    *,
+    history: object | None = None,
+    k: int = K,
+    items: Sequence[Any] | None = None,
+    user_ids: Sequence[Any] | None = None,
+    item_ids: Sequence[Any] | None = None,
+    columns: Columns = USUAL,
+) -> dict[str, float | None]:
+    """Recall@k and NDCG@k of any recommender that gives scores, all items ranked, those of the history left out.
+
+    Parameters
+    ----------
+    model, history, items, user_ids, item_ids, columns
+        As of `audit_scores`.
+    test
+        Held-out interactions to find again.
+    k
+        Length of the lists.
+
+    Raises
+    ------
+    ConfigError
+        If the model cannot be asked, or k is less than 1.
+    DataError
+        If data cannot be read, or the model gives no scores of the shape that was asked for.
+    """
+    if k < 1:
+        raise ConfigError(f"k is {k}: it must be at least 1")
+    scorer = recognise(model, user_ids, item_ids)
+    lists = [known for known in (scorer.items, items) if known is not None]
+    over, users, names = bring_together({"test": test, "history": history}, lists, columns)
+    if not len(over["test"]):
+        raise DataError("test holds no interaction: there is nothing to find again")
+    held = over.get("history", Interactions.empty(over["test"].catalog))
+    again = over["test"] & held
+    if len(again):
+        raise DataError(
+            f"history holds {len(again):,} of the {len(over['test']):,} test pairs ({named(again)}): what users have "
+            "is not recommended, so it cannot be found; leave the test part out of the history"
+        )
+    found = evaluate(_Lists("the model", scorer, users, names), held, over["test"], k).mean()
+    return {name: float(value) for name, value in found.items()}
+
+
 def judge(scorers: Mapping[str, Scorer], ground: Ground, *, margin: float = MARGIN, seed: int = 0) -> ScoreAudit:
     """Ask all models alike, and say what it shows; arguments and errors as of `audit_scores`."""
     if not 0 < margin < 0.5:
@@ -97,7 +144,7 @@ def judge(scorers: Mapping[str, Scorer], ground: Ground, *, margin: float = MARG
     read = {name: _read(name, one, ground, targets, seed) for name, one in scorers.items()}
     found = {name: _standing(one, read["before"], targets) for name, one in read.items()}
     if ground.test is not None:
-        useful = {name: _utility(_Lists(name, one, ground), ground) for name, one in scorers.items()}
+        useful = {name: _utility(name, one, ground) for name, one in scorers.items()}
         found = {name: Standing(**{**asdict(one), **useful[name]}) for name, one in found.items()}
     users = targets.users
     first, then, oracle = read["before"], read["after"], read.get("oracle")
@@ -168,12 +215,12 @@ class _Lists:
         What messages call it.
     scorer
         The model.
-    ground
-        The catalog.
+    users, items
+        What it calls those of the catalog.
     """
 
-    def __init__(self, name: str, scorer: Scorer, ground: Ground) -> None:
-        self._name, self._scorer, self._ground = name, scorer, ground
+    def __init__(self, name: str, scorer: Scorer, users: Sequence[Any], items: Sequence[Any]) -> None:
+        self._name, self._scorer, self._users, self._items = name, scorer, users, items
 
     def raw(self, users: NDArray[np.int64], history: Interactions) -> Values:
         """As the model gives them, float64, shape [len(users), n_items]; NaN for what it does not know.
@@ -183,9 +230,9 @@ class _Lists:
         DataError
             If they are of another shape, or infinite.
         """
-        names = [self._ground.users[user] for user in users]
-        found = self._scorer.scores(names, self._ground.items, history)
-        wanted = (len(users), len(self._ground.items))
+        names = [self._users[user] for user in users]
+        found = self._scorer.scores(names, self._items, history)
+        wanted = (len(users), len(self._items))
         if found.shape != wanted:
             raise DataError(
                 f"{self._name} gave scores of shape {found.shape} where {wanted} was asked for: a row for each user, a "
@@ -193,7 +240,7 @@ class _Lists:
             )
         if np.isposinf(found).any():
             row, column = (int(place[0]) for place in np.nonzero(np.isposinf(found)))
-            at = f"user {names[row]} and item {self._ground.items[column]}"
+            at = f"user {names[row]} and item {self._items[column]}"
             raise DataError(f"{self._name} gave an infinite score for {at}: scores must be finite, or NaN")
         return found
 
@@ -242,7 +289,7 @@ def _rows(
     name: str, scorer: Scorer, ground: Ground, targets: Targets, users: NDArray[np.int64]
 ) -> Iterator[tuple[int, Values]]:
     """Each user and the list, as the model gives it."""
-    lists = _Lists(name, scorer, ground)
+    lists = _Lists(name, scorer, ground.users, ground.items)
     for part in batches(len(users), ground.forget.n_items):
         yield from zip(users[part].tolist(), lists.raw(users[part], targets.known), strict=True)
 
@@ -283,10 +330,10 @@ def _standing(read: _Reading, before: _Reading, targets: Targets) -> Standing:
     )
 
 
-def _utility(lists: _Lists, ground: Ground) -> dict[str, float]:
+def _utility(name: str, scorer: Scorer, ground: Ground) -> dict[str, float | None]:
     """Recall and NDCG of what was held out."""
     assert ground.test is not None
-    found = evaluate(lists, ground.known, ground.test, K).mean()
+    found = evaluate(_Lists(name, scorer, ground.users, ground.items), ground.known, ground.test, K).mean()
     return dict(zip(("recall", "ndcg"), found.values(), strict=True))
 
 

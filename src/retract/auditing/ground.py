@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,26 +138,42 @@ def gather(
     ConfigError
         If the forget set is empty.
     """
-    given = {name: one for name, one in (("forget", forget), ("history", history), ("test", test)) if one is not None}
-    read = {name: _interactions(one, name, columns) for name, one in given.items()}
-    if not len(read["forget"]):
+    over, users, names = bring_together({"forget": forget, "history": history, "test": test}, items, columns)
+    if not len(over["forget"]):
         raise ConfigError("the forget set is empty: there is nothing to audit")
+    refuse_remembered(over["forget"], over.get("history"))
+    return Ground(over["forget"], over.get("history"), over.get("test"), users, names)
+
+
+def bring_together(
+    given: Mapping[str, object | None], items: Iterable[Sequence[Any]] = (), columns: Columns = USUAL
+) -> tuple[dict[str, Interactions], list[Any], list[Any]]:
+    """Data over one catalog, by the names it was given under, without what is None.
+
+    Returns
+    -------
+    over
+        The interactions by name.
+    users, items
+        The catalog's ids as models are asked for them: as the first of the data writes them that has a way of its own.
+
+    Raises
+    ------
+    DataError
+        If one cannot be read.
+    """
+    told = {name: one for name, one in given.items() if one is not None}
+    read = {name: _interactions(one, name, columns) for name, one in told.items()}
     lists = [list(one) for one in items]
     catalog = union(read.values(), lists)
-    numbers: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for one in reversed(given.values()):  # the forget set's own way of writing goes first
-        for known, more in zip(numbers, _originals(one, columns), strict=True):
-            known |= more
-    numbers[1].update({str(name): name for one in lists for name in one if str(name) not in numbers[1]})
+    users: dict[str, Any] = {}
+    names = {str(name): name for one in lists for name in one}
+    for one in reversed(told.values()):
+        of_users, of_items = _originals(one, columns)
+        users |= of_users
+        names |= of_items
     over = {name: recode(one, catalog) for name, one in read.items()}
-    refuse_remembered(over["forget"], over.get("history"))
-    return Ground(
-        over["forget"],
-        over.get("history"),
-        over.get("test"),
-        _asked(catalog.user_ids, numbers[0]),
-        _asked(catalog.item_ids, numbers[1]),
-    )
+    return over, _asked(catalog.user_ids, users), _asked(catalog.item_ids, names)
 
 
 def refuse_remembered(forget: Interactions, history: Interactions | None) -> None:

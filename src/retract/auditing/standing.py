@@ -105,7 +105,7 @@ class ScoreAudit:
         gaps = {"difference": self.after_gap, "difference_before": self.before_gap}
         return {
             "verdict": self.verdict.word,
-            "because": self.verdict.because,
+            "because": self.verdict.text,
             "users_needed": self.verdict.users_needed,
             "notes": list(self.notes),
             **{name: _rounded(getattr(self, name)) for name in plain},

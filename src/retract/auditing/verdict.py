@@ -60,7 +60,7 @@ class Verdict:
     ----------
     word
         What scripts compare with.
-    because
+    text
         Sentences for people; they begin with the word.
     users_needed
         About how many users who forget would settle it, if the difference stays; None where it is settled, or nobody
@@ -68,7 +68,7 @@ class Verdict:
     """
 
     word: Word
-    because: str
+    text: str
     users_needed: int | None = None
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import click
 import typer
+from rich.console import RenderableType
 
 from retract.cli.app import app
 from retract.cli.options import Json, with_options
@@ -108,6 +109,10 @@ def _audit_strangers(strangers: Strangers, as_json: bool) -> None:
     """Audit another recommender's forgetting, from score files."""
     from retract.auditing.score_files import audit_files
 
+    if strangers.out is not None:
+        from retract.report.page import require_page
+
+        require_page()
     assert strangers.before is not None
     assert strangers.after is not None
     assert strangers.forget is not None
@@ -117,7 +122,13 @@ def _audit_strangers(strangers: Strangers, as_json: bool) -> None:
     for text in found.notes:
         note(text)
     columns, rows = found.table()
-    emit(found.to_json(), as_json, found.verdict.text, grid(columns, rows, numeric=columns[1:]))
+    parts: list[RenderableType] = [found.verdict.text, grid(columns, rows, numeric=columns[1:])]
+    if strangers.out is not None:
+        from retract.report.forgetting import write_forgetting
+
+        files = {name: path for name, path in vars(strangers).items() if path is not None and name != "out"}
+        parts.append(f"page: {write_forgetting(strangers.out, found, files)}")
+    emit(found.to_json(), as_json, *parts)
 
 
 @keys.command()

@@ -51,13 +51,15 @@ class DataOptions:
     rating_col: Column = None
     timestamp_col: Column = None
     fold_col: Column = None
+    shared_col: Column = None
 
     @property
     def columns(self) -> Columns:
         """The columns' names where they are not the usual ones."""
         from retract.data import Columns
 
-        return Columns(self.user_col, self.item_col, self.rating_col, self.timestamp_col, self.fold_col)
+        names = (self.user_col, self.item_col, self.rating_col, self.timestamp_col, self.fold_col, self.shared_col)
+        return Columns(*names)
 
     def load(self) -> Dataset:
         """The data set."""

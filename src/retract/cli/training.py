@@ -40,7 +40,14 @@ def demo(
 class Training:
     """How a training is set up."""
 
-    share: Annotated[float, typer.Option(metavar="RATIO", help="The part that every user shares, in [0, 1].")] = 0.5
+    share: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATIO",
+            help="The part that every user shares, in [0, 1]; else a column `shared` says it; else it is 0.5.",
+            show_default=False,
+        ),
+    ] = None
     test: Annotated[
         float, typer.Option(metavar="RATIO", help="The part held out to test on, where the data names none, in (0, 1).")
     ] = 0.2

@@ -4,7 +4,7 @@ from retract.data.catalog import Catalog
 from retract.data.columns import Columns
 from retract.data.datasets import Dataset, from_csr, from_frame, load, to_dataset
 from retract.data.interactions import Interactions
-from retract.data.sharing import Sharing
+from retract.data.sharing import Sharing, sharing_of
 from retract.data.splits import split_per_user
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "from_csr",
     "from_frame",
     "load",
+    "sharing_of",
     "split_per_user",
     "to_dataset",
 ]

@@ -51,6 +51,11 @@ class Dataset:
     notes: tuple[str, ...]
     is_shared: NDArray[np.bool_] | None = None
 
+    @property
+    def shared(self) -> Interactions | None:
+        """What the source itself says is shared; None where it says nothing."""
+        return None if self.is_shared is None else self.interactions.where(self.is_shared)
+
     def split(self, seed: int = 0, test: float = 0.2) -> tuple[Interactions, Interactions]:
         """The part to train on and the part to test on.
 

@@ -13,6 +13,9 @@ from retract.data.catalog import Catalog
 from retract.data.interactions import Interactions
 from retract.errors import ConfigError, SharingError
 
+USUAL_SHARE = 0.5
+"""The part that users share where nobody says how much."""
+
 
 @dataclass(frozen=True)
 class Sharing:
@@ -134,6 +137,37 @@ class Sharing:
         """
         _require(self.everything, forget, "is not held, so it cannot be erased")
         return replace(self, shared=self.shared - forget, private=self.private - forget)
+
+
+def sharing_of(
+    interactions: Interactions,
+    share: float | None,
+    said: Interactions | None,
+    *,
+    default: float = USUAL_SHARE,
+    seed: int = 0,
+) -> Sharing:
+    """What of some interactions is shared: a ratio of them, else what the data says, else a usual ratio of them.
+
+    Parameters
+    ----------
+    share
+        The ratio, in [0, 1]; None where nobody gives one.
+    said
+        What the data says is shared, over the same catalog; None where it says nothing.
+    default
+        The usual ratio.
+    seed
+        Key of what is drawn by a ratio.
+
+    Raises
+    ------
+    SharingError
+        If the ratio lies outside [0, 1].
+    """
+    if share is None and said is not None:
+        return Sharing.by_mask(interactions, said.contains(interactions))
+    return Sharing.by_ratio(interactions, default if share is None else share, seed)
 
 
 def _require(held: Interactions, forget: Interactions, complaint: str, show: int = 5) -> None:

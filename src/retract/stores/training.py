@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from retract.atomic import write_atomically
-from retract.data import Dataset, Interactions, Sharing
+from retract.data import Dataset, Interactions, Sharing, sharing_of
 from retract.errors import ConfigError, DataError, FolderError
 from retract.stores.devices import MemoryDevices
 from retract.stores.folder import TrainedFolder
@@ -42,7 +42,8 @@ class TrainOptions:
     Parameters
     ----------
     share
-        The part of their training interactions that users share, in [0, 1].
+        The part of their training interactions that users share, in [0, 1]. Unless given, a column `shared` of the data
+        says it one by one; without either it is `USUAL_SHARE`.
     clients
         How many clients hold the users' data, dealt at random; every user is one unless given.
     test
@@ -57,7 +58,7 @@ class TrainOptions:
         Seconds between two keepings of the training's place.
     """
 
-    share: float = 0.5
+    share: float | None = None
     clients: int | None = None
     test: float = 0.2
     seed: int = 0
@@ -118,7 +119,7 @@ def train_folder(
     options = options or TrainOptions()
     require_replaceable(out, options.force or options.resume)
     train, held_out = dataset.split(seed=options.seed, test=options.test)
-    devices = MemoryDevices(_shared(train, options))
+    devices = MemoryDevices(_shared(train, dataset.shared, options))
     if (able := len(train.active_users())) < 2:
         raise DataError(f"{dataset.name}: users with something to train on: {able}; at least 2 are needed")
     place = Place(out, devices, options)
@@ -282,8 +283,8 @@ def fingerprint(sharing: Sharing) -> str:
     return digest.hexdigest()
 
 
-def _shared(train: Interactions, options: TrainOptions) -> Sharing:
-    sharing = Sharing.by_ratio(train, options.share, options.seed)
+def _shared(train: Interactions, said: Interactions | None, options: TrainOptions) -> Sharing:
+    sharing = sharing_of(train, options.share, said, seed=options.seed)
     return sharing if options.clients is None else sharing.held_by(options.clients, options.seed)
 
 

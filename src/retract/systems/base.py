@@ -186,7 +186,7 @@ class Checkpoint:
 
 
 Keep = Callable[[Callable[[], Checkpoint]], None]
-"""Called after every step of a training with what makes its checkpoint; whether one is made is the keeper's to decide."""
+"""Called after every step of a training with what makes its checkpoint; the keeper decides whether to make one."""
 
 
 def keep_nothing(checkpoint: Callable[[], Checkpoint]) -> None:

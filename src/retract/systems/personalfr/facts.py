@@ -114,7 +114,7 @@ def _end(
                 f"ratings lie outside {SCALES[0]:g} to {SCALES[1]:g}: state the scale's lowest=… and highest=…"
             )
         return _number(fitting[nearest])
-    if left_out := int(outside[places == np.float32(stated)]):
+    if left_out := int(outside[places == np.float32(stated)][0]):
         raise DataError(
             f"{left_out:,} ratings lie beyond {stated:g}, the {name} of the scale: train with another {name}=…"
         )
