@@ -218,6 +218,35 @@ def test_an_object_with_scores_by_ids_needs_no_adapter() -> None:
     assert recognise(model.scores).scores([1], [2], LEFT).tolist() == [[0.0]]
 
 
+def test_an_object_that_names_its_users_and_items_is_asked_for_no_others() -> None:
+    def scores(users: list[int], items: list[int]) -> np.ndarray:
+        assert set(users) <= {1, 2}
+        assert set(items) <= {7, 8}
+        return np.array([[10.0 * user + item for item in items] for user in users])
+
+    asked = recognise(SimpleNamespace(scores=scores, users=[1, 2], items=[7, 8]))
+    assert asked.items == [7, 8]
+    found = asked.scores([2, 3], [9, 8, 7], LEFT)
+    assert found[0].tolist()[1:] == [28.0, 27.0]
+    assert np.isnan(found[0, 0])
+    assert np.isnan(found[1]).all()
+
+
+def test_a_model_of_retract_is_judged_like_any_other_and_forgets() -> None:
+    import retract
+
+    before, after = retract.Exact(ridge=5.0).fit(frame(EVERYTHING)), retract.Exact(ridge=5.0).fit(frame(EVERYTHING))
+    for user in np.unique(FORGET.users):
+        after.erase(1000 + int(user), items=(500 + FORGET.items_of(int(user))).tolist())
+    after.unlearn()
+    oracle = retract.Exact(ridge=5.0).fit(frame(LEFT))
+    told: dict[str, Any] = {"forget": frame(FORGET), "history": frame(LEFT), "oracle": oracle}
+    assert retract.audit(before, before, **told).verdict.word == "not forgotten"
+    audit = retract.audit(before, after, **told)
+    assert audit.verdict.word == "forgotten", audit.verdict.text
+    assert audit.ks_after == 0
+
+
 def test_a_library_is_recognised_without_being_there() -> None:
     """By the name of the module alone, also where a user's own class derives from the library's."""
     base = type("Base", (), {"__module__": "implicit.cpu.als", "user_factors": np.ones((2, 1))})

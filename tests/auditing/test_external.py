@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from retract import streams
-from retract.auditing.external import audit_scores
+from retract.auditing.external import audit_scores, evaluate_scores
 from retract.auditing.ground import gather
 from retract.data import Interactions, split_per_user
 from retract.errors import ConfigError, DataError, UnknownIdError
@@ -289,3 +289,24 @@ def test_the_audit_is_imported_without_what_only_some_of_it_needs() -> None:
         f"assert not set('{heavy}'.split(', ')) & set(sys.modules), set('{heavy}'.split(', ')) & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_anybodys_recommender_is_evaluated_by_ids() -> None:
+    train, test = split_per_user(EVERYTHING, 0.2, 0)
+    seeing, blind = (evaluate_scores(remembers(told, by=9.0), test, history=train, k=5) for told in (test, train))
+    assert seeing["ndcg@5"] == pytest.approx(1.0)
+    assert blind["ndcg@5"] is not None
+    assert blind["ndcg@5"] < 0.3
+    forgetful = evaluate_scores(remembers(EVERYTHING, by=9.0), test, k=5)
+    assert forgetful["ndcg@5"] is not None
+    assert forgetful["ndcg@5"] < 0.9, "without a history what users have crowds the list"
+    assert evaluate_scores(BEFORE, Interactions.empty(EVERYTHING.catalog)) == {"recall@20": None, "ndcg@20": None}
+
+
+def test_an_evaluation_that_could_find_nothing_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=rf"history holds {len(FORGET)} of the {len(FORGET)} test pairs \(the first: user u0"
+    ):
+        evaluate_scores(BEFORE, FORGET, history=EVERYTHING)
+    with pytest.raises(ConfigError, match="k is 0"):
+        evaluate_scores(BEFORE, FORGET, history=LEFT, k=0)

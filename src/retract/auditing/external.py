@@ -93,19 +93,20 @@ def evaluate_scores(
     *,
     history: object | None = None,
     k: int = K,
-    items: Sequence[Any] | None = None,
     user_ids: Sequence[Any] | None = None,
     item_ids: Sequence[Any] | None = None,
     columns: Columns = USUAL,
 ) -> dict[str, float | None]:
-    """Recall@k and NDCG@k of any recommender that gives scores, all items ranked, those of the history left out.
+    """Recall@k and NDCG@k of any recommender that gives scores, means over the tested users; None where there are none.
 
     Parameters
     ----------
-    model, history, items, user_ids, item_ids, columns
+    model, user_ids, item_ids, columns
         As of `audit_scores`.
     test
-        Held-out interactions to find again.
+        Held-out interactions, in any form that `audit_scores` takes.
+    history
+        What the users have had: never recommended, and what some models read. It holds none of the test part.
     k
         Length of the lists.
 
@@ -114,15 +115,13 @@ def evaluate_scores(
     ConfigError
         If the model cannot be asked, or k is less than 1.
     DataError
-        If data cannot be read, or the model gives no scores of the shape that was asked for.
+        If data cannot be read, the history holds a test pair, or the model's scores have another shape.
     """
     if k < 1:
         raise ConfigError(f"k is {k}: it must be at least 1")
     scorer = recognise(model, user_ids, item_ids)
-    lists = [known for known in (scorer.items, items) if known is not None]
-    over, users, names = bring_together({"test": test, "history": history}, lists, columns)
-    if not len(over["test"]):
-        raise DataError("test holds no interaction: there is nothing to find again")
+    lists = [] if scorer.items is None else [scorer.items]
+    over, users, items = bring_together({"test": test, "history": history}, lists, columns)
     held = over.get("history", Interactions.empty(over["test"].catalog))
     again = over["test"] & held
     if len(again):
@@ -130,8 +129,8 @@ def evaluate_scores(
             f"history holds {len(again):,} of the {len(over['test']):,} test pairs ({named(again)}): what users have "
             "is not recommended, so it cannot be found; leave the test part out of the history"
         )
-    found = evaluate(_Lists("the model", scorer, users, names), held, over["test"], k).mean()
-    return {name: float(value) for name, value in found.items()}
+    found = evaluate(_Lists("the model", scorer, users, items), held, over["test"], k).mean()
+    return {name: None if np.isnan(value) else value for name, value in found.items()}
 
 
 def judge(scorers: Mapping[str, Scorer], ground: Ground, *, margin: float = MARGIN, seed: int = 0) -> ScoreAudit:
