@@ -14,6 +14,7 @@ import retract
 from retract.errors import ConfigError, DataError, FolderError, SharingError, UnknownIdError
 from retract.stores.folder import TrainedFolder
 from retract.stores.forgetting import unlearn_folder
+from retract.stores.status import status
 from tests.samples import checkerboard
 from tests.stores.folders import TINY_OF, tiny_dataset
 
@@ -286,3 +287,27 @@ def test_any_system_by_name_and_an_unknown_one() -> None:
     assert retract.model("exact", ridge=7).config.model_dump()["ridge"] == 7
     with pytest.raises(ConfigError, match="unknown system 'exakt'; known systems: exact"):
         retract.model("exakt")
+
+
+def test_what_a_loaded_model_unlearned_is_settled_in_its_folder(tmp_path: Path) -> None:
+    model = retract.Exact().fit(frame())
+    model.erase(model.users[0])
+    model.save(tmp_path / "m")
+    again = retract.load(tmp_path / "m")
+    again.unlearn()
+    again.save(tmp_path / "m")
+    told = status(tmp_path / "m")
+    assert (told.pending, told.applied) == (0, 1)
+    assert not retract.load(tmp_path / "m").pending
+
+
+def test_a_model_that_is_older_than_its_folder_is_not_saved_over_it(tmp_path: Path) -> None:
+    model = retract.Exact().fit(frame())
+    model.save(tmp_path / "m")
+    other = retract.load(tmp_path / "m")
+    other.erase(other.users[0])
+    other.unlearn()
+    other.save(tmp_path / "m")
+    with pytest.raises(FolderError, match="changed by somebody else"):
+        model.save(tmp_path / "m")
+    assert len(retract.load(tmp_path / "m").users) == len(other.users)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from retract.systems.folder import load
-from retract.systems.lifecycle import train_folder
 
-from retract.auditing.certificate import CERTIFICATES, MEMORY, MODEL, CertifiedRequest, Statement, retained_digest, sign
-from retract.systems.exact import Exact
-from tests.stores.folders import tiny_dataset
+from retract.auditing.certificate import CertifiedRequest, Statement, sign
+from retract.data.digest import retained_digest
+from retract.stores.folder import CERTIFICATES, TrainedFolder
+from retract.stores.held import MEMORY, MODEL
+from tests.stores.folders import load
 
 KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))
 
@@ -35,16 +36,14 @@ STATEMENT = Statement(
 )
 
 
-def make_exact_folder(path: Path) -> Path:
-    """A folder with a trained `exact`, on the tiny data."""
-    train_folder(Exact(), tiny_dataset(), path, share=0.5)
-    return path
+def files_of(folder: Path) -> Mapping[str, str]:
+    """What the served version's manifest says: the SHA-256 of each of the server's files."""
+    return TrainedFolder(folder).manifest().files
 
 
 def statement_about(folder: Path, **changes: Any) -> Statement:
     """What is true of a folder, but for `changes`."""
-    held = load(folder)
-    files, shared = held.manifest.files, held.trained.shared
+    files, shared = files_of(folder), load(folder).trained.shared
     found = {"model_after": files[MODEL], "memory_after": files[MEMORY], "retained": retained_digest(shared)}
     return replace(STATEMENT, n_retained=len(shared), **{**found, **changes})
 

@@ -12,24 +12,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from retract.systems.folder import Request, load
-from retract.systems.requests import add_request
 
-from retract.auditing.certificate import (
-    CERTIFICATES,
-    MODEL,
-    CertifiedRequest,
-    read,
-    retained_digest,
-    sign,
-    verify,
-)
+from retract.auditing.certificate import CertifiedRequest, read, sign, verify
 from retract.auditing.keys import fingerprint
 from retract.data import Catalog, Interactions
+from retract.data.digest import retained_digest
 from retract.errors import CertificateError, FolderError
-from retract.systems import lifecycle
-from tests.auditing.statements import KEY, OTHER, STATEMENT, certify, make_exact_folder
-from tests.stores.folders import tiny_dataset
+from retract.stores.folder import CERTIFICATES
+from retract.stores.held import MODEL
+from retract.stores.ledger import Request
+from tests.auditing.statements import KEY, OTHER, STATEMENT, certify, files_of
+from tests.stores.folders import apply, ask, load, make_folder, served, tiny_dataset
 
 CONTENT = sign(STATEMENT, KEY)
 PLACES = st.integers(0, len(CONTENT) - 1)
@@ -206,7 +199,7 @@ def test_a_statement_signed_anew_by_another_key_is_not_the_first_ones():
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_exact_folder(tmp_path_factory.mktemp("made") / "run")
+    return make_folder(tmp_path_factory.mktemp("made") / "run", "exact")
 
 
 @pytest.fixture
@@ -220,9 +213,9 @@ def check(path: Path, folder: Path):
 
 def forget_one(folder: Path, user: str) -> str:
     """Unlearn one interaction; the hash of the model before."""
-    before = load(folder).manifest.files[MODEL]
-    add_request(folder, "unshare", user, fraction=0.2)
-    lifecycle.apply_requests(folder)
+    before = files_of(folder)[MODEL]
+    ask(folder, "unshare", user, fraction=0.2)
+    apply(folder)
     return before
 
 
@@ -283,14 +276,14 @@ def test_certificates_that_lead_in_a_circle_end(folder):
 
 def test_a_folder_whose_files_are_not_its_manifests_is_refused(folder):
     path = certify(folder, "1.json")
-    (folder / "server" / "shared.parquet").write_bytes(b"")
-    with pytest.raises(FolderError, match=r"shared\.parquet is damaged"):
+    (served(folder) / "shared.safetensors").write_bytes(b"")
+    with pytest.raises(FolderError, match=r"shared\.safetensors is damaged"):
         check(path, folder)
 
 
 def test_a_server_without_clients_can_be_checked(folder):
     path = certify(folder, "1.json")
-    shutil.rmtree(folder / "clients")
+    shutil.rmtree(folder / "devices")
     assert check(path, folder).later == 0
 
 

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from retract.cli import main
-from tests.stores.folders import TINY
+from tests.stores.folders import TINY, on_disk
+
+__all__ = ["SETTINGS", "Answer", "in_process_of_its_own", "on_disk", "retract", "start", "write_ratings"]
 
 SETTINGS = [text for name, value in TINY.items() for text in ("--set", f"{name}={value}")]
 
@@ -77,9 +79,3 @@ def write_ratings(path: Path, n_users: int = 12, n_items: int = 15) -> Path:
     rows = [f"u{user},i{item},{draw.integers(1, 6)}" for user, item in picked]
     path.write_text("\n".join(["user,item,rating", *rows]) + "\n")
     return path
-
-
-def on_disk(room: Path) -> dict[str, bytes]:
-    """Every file below `room` and what it holds, but for the locks, which are empty and stay."""
-    files = [path for path in sorted(room.rglob("*")) if path.is_file() and not path.name.endswith(".retract-lock")]
-    return {path.relative_to(room).as_posix(): path.read_bytes() for path in files}

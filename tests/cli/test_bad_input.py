@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-from retract.systems.folder import load
-from retract.systems.storage import Manifest
 
+from retract.stores.manifest import Manifest, sha256
 from tests.cli.commands import SETTINGS, on_disk, retract
+from tests.stores.folders import load, served
 
 
 def assert_refused(room: Path, message: str, *arguments: object) -> None:
@@ -98,7 +99,7 @@ def test_what_a_trained_folder_cannot_answer_is_refused(folder: Path, arguments:
 def test_what_was_never_shared_is_named_per_item_and_nothing_is_applied(folder: Path) -> None:
     held = load(folder)
     user = held.catalog.user("u1")
-    shared, private = held.clients.sharing.shared.items_of(user), held.clients.sharing.private.items_of(user)
+    shared, private = held.sharing.shared.items_of(user), held.sharing.private.items_of(user)
     names = ",".join(held.catalog.item_ids[[*shared, *private]])
     named = ", ".join(f"item {name} of user u1" for name in held.catalog.item_ids[private])
     message = rf"error: {named} is not shared, so it cannot be unshared; nothing was applied"
@@ -131,42 +132,68 @@ def test_the_same_item_cannot_be_erased_twice(folder: Path) -> None:
     assert_refused(folder.parent, f"item {item} of user u1 is not held, so it cannot be erased", *again)
 
 
-COMMANDS = [["status"], ["recommend", "--user", "u1"], ["unshare", "--user", "u1"], ["erase", "--user", "u1"]]
-COMMANDS += [["unlearn"]]
+COMMANDS = {
+    "status": [],
+    "recommend": ["--user", "u1"],
+    "unshare": ["--user", "u1"],
+    "erase": ["--user", "u1"],
+    "unlearn": [],
+}
+FAULTS = {
+    "none": r"run does not exist; `retract train` makes one",
+    "empty": r"run is not a retract folder: it has no server/current; `retract train` makes one",
+    "file": r"run is not a retract folder",
+    "foreign": r"run/server/current is damaged, or not ours",
+    "version": r"versions/1 has folder format 3, this retract .* reads format 2: use .*\(9\.0\)",
+    "manifest": r"server/versions/1/manifest\.json is damaged",
+    "lost version": r"server/versions/1 is missing, and .*run/server/current names it",
+    "lost devices": r"run/devices holds no version 1, which the server's half is of: restore it, or remove",
+    "data": r"1/shared\.safetensors is damaged: its SHA-256 is \w{12}, the manifest has \w{12}; restore",
+    "model": r"1/model\.safetensors is damaged: its SHA-256 is \w{12}, the manifest has \w{12}; restore",
+    "private": r"devices/versions/1/private\.safetensors is missing",
+}
+UNREAD = {"data": ["status"], "private": ["status"], "model": ["status", "unshare", "erase"]}
+"""Commands that do not need a file, so that what is wrong with it is no matter to them."""
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 @pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        ("none", r"run does not exist; `retract train` makes one"),
-        ("empty", r"run is not a retract folder: it has no manifest\.json; `retract train` makes one"),
-        ("file", r"run is not a retract folder"),
-        ("foreign", r"run/manifest\.json is damaged, or not ours"),
-        ("version", r"run has folder format 2, this retract .* reads format 1: use .*\(9\.0\)"),
-        (
-            "damaged",
-            r"server/model\.safetensors is damaged: its SHA-256 is \w{12}, the manifest has \w{12}; restore",
-        ),
-        ("missing", r"run/clients/private\.parquet is missing"),
-    ],
+    ("command", "fault"),
+    [(command, fault) for fault in FAULTS for command in COMMANDS if command not in UNREAD.get(fault, [])],
 )
-def test_a_folder_that_is_no_whole_trained_folder_is_refused(
-    folder: Path, command: list[str], fault: str, message: str
-) -> None:
-    manifest, model = folder / "manifest.json", folder / "server" / "model.safetensors"
+def test_a_folder_that_is_no_whole_trained_folder_is_refused(folder: Path, command: str, fault: str) -> None:
+    break_folder(folder, fault)
+    assert_refused(folder.parent, FAULTS[fault], command, folder, *COMMANDS[command])
+
+
+@pytest.mark.parametrize(("fault", "commands"), UNREAD.items())
+def test_what_a_command_does_not_read_does_not_stop_it(folder: Path, fault: str, commands: list[str]) -> None:
+    break_folder(folder, fault)
+    for command in commands:
+        assert retract(command, folder, *COMMANDS[command]).code == 0
+
+
+def break_folder(folder: Path, fault: str) -> None:
+    """Make a folder on the disk what it must not be."""
+    place = served(folder)
     if fault in ("none", "empty", "file"):
         shutil.rmtree(folder)
         {"none": lambda: None, "empty": folder.mkdir, "file": lambda: folder.write_text("")}[fault]()
     elif fault == "foreign":
-        manifest.write_text('{"name": "of a web page"}')
+        (folder / "server" / "current").write_text('{"name": "of a web page"}')
     elif fault == "version":
-        manifest.write_bytes(Manifest("fedshare", {}, retract="9.0", format=2).to_bytes())
-    elif fault == "damaged":
-        model.write_bytes(model.read_bytes()[:-1] + b"!")
+        content = Manifest("fedshare", 1, {}, retract="9.0", format=3).to_bytes()
+        (place / "manifest.json").write_bytes(content)
+        (folder / "server" / "current").write_text(json.dumps({"version": 1, "manifest": sha256(content)}))
+    elif fault == "manifest":
+        content = (place / "manifest.json").read_bytes()
+        (place / "manifest.json").write_bytes(content.replace(b'"users": 12', b'"users": 13'))
+    elif fault in ("data", "model"):
+        path = place / {"data": "shared.safetensors", "model": "model.safetensors"}[fault]
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    elif fault == "private":
+        (served(folder, "devices") / "private.safetensors").unlink()
     else:
-        (folder / "clients" / "private.parquet").unlink()
-    assert_refused(folder.parent, message, command[0], folder, *command[1:])
+        shutil.rmtree(served(folder, {"lost version": "server", "lost devices": "devices"}[fault]))
 
 
 def test_a_folder_that_is_not_ours_is_never_written_to(ratings: Path, tmp_path: Path) -> None:

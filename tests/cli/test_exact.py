@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from retract.systems.folder import load
+from numpy.linalg import norm
 
-from retract.federation import LocalEngine
-from retract.systems.exact import Exact, ExactConfig
+from retract.stores.local import engine_of
 from tests.cli.commands import on_disk, retract
+from tests.stores.folders import load
 
 SHARE_ALL = ("--share", 1, "--json")
 
@@ -35,13 +35,13 @@ def news(tmp_path: Path) -> Path:
 def assert_like_trained(folder: Path) -> None:
     """The folder's model is the one that training on what it holds gives."""
     held = load(folder)
-    assert isinstance(held.trained.config, ExactConfig)
-    want = Exact(held.trained.config).train(held.trained.shared, LocalEngine(held.clients), seed=0)
+    assert held.devices is not None
+    want = held.system.server.train(held.trained.shared, engine_of(held.system, held.devices), seed=0)
     assert held.trained.model.keys() == want.model.keys()
     for name, table in want.model.items():
         own = held.trained.model[name]
         assert own.shape == table.shape
-        assert (own.double() - table.double()).norm() <= 1e-9 * table.double().norm()
+        assert norm(own - table) <= 1e-9 * norm(table)
 
 
 def test_new_data_enters_as_if_it_had_been_there_from_the_start(exact: Path, news: Path) -> None:

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from retract.systems.folder import load
 
 from tests.cli.commands import in_process_of_its_own, on_disk, retract, start
+from tests.stores.folders import load, served
 
 KEYS = {"system", "users", "items", "added", "shared", "private", "already_held", "seconds", "metrics"}
 KEYS |= {"memory_bytes", "notes"}
@@ -94,7 +94,10 @@ def test_columns_that_are_not_found_can_be_named(exact: Path, tmp_path: Path) ->
 
 def test_the_help_says_that_there_is_no_new_split() -> None:
     text = " ".join(retract("extend", "--help").out.split())
-    assert "All of FILE goes to training, but for what a fold column holds out." in text
+    assert (
+        "All of FILE goes to training, but for what a fold column holds out; what DIR already holds is left out."
+        in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ def test_bad_input_is_one_line_and_changes_nothing(
 @pytest.mark.parametrize("fault", ["none", "empty", "damaged"])
 def test_a_folder_that_is_no_whole_trained_folder_is_refused(exact: Path, news: Path, fault: str) -> None:
     if fault == "damaged":
-        (exact / "server" / "model.safetensors").write_bytes(b"!")
+        (served(exact) / "model.safetensors").write_bytes(b"!")
     else:
         shutil.rmtree(exact)
         if fault == "empty":
@@ -149,9 +152,7 @@ def test_two_extensions_at_once_leave_one_whole_folder(exact: Path, news: Path, 
     held = load(exact)
     ids = set(held.catalog.user_ids.tolist())
     assert [name in ids for name in ("new", "late")] == [code == 0 for code in codes]
-    assert (
-        held.recommender().scores(held.test.active_users(), held.clients.interactions).shape[1] == held.catalog.n_items
-    )
+    assert held.recommender().scores(held.test.active_users(), held.interactions).shape[1] == held.catalog.n_items
 
 
 def assert_refused(message: str, folder: Path, data: Path, *options: str) -> None:

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from retract.systems.folder import load
 
 from retract import __version__
 from retract.cli.output import size
-from retract.systems import lifecycle
+from retract.stores import status as stores_status
 from tests.cli.commands import SETTINGS, Answer, in_process_of_its_own, on_disk, retract
+from tests.stores.folders import TINY, load, served
 
 METRICS = {"recall@20", "ndcg@20"}
 TRAINED = {
@@ -25,6 +25,8 @@ TRAINED = {
     "memory_bytes",
     "bytes_up",
     "bytes_down",
+    "rounds",
+    "resumed_at",
     "client_updates_per_second",
 }
 MEASURED_IN_TIME = {"seconds", "peak_mb", "client_updates_per_second"}
@@ -44,16 +46,17 @@ def test_every_command_answers_with_the_keys_that_scripts_rely_on(ratings: Path,
     trained = train(ratings, out).json
     assert trained.keys() >= TRAINED
     assert trained["metrics"].keys() >= METRICS
+    assert (trained["rounds"], trained["resumed_at"]) == (int(TINY["rounds"]), None)
     best = retract("recommend", out, "--user", "u1", "-k", 3, "--json").json
     assert best["user"] == "u1"
     assert [line.keys() for line in best["items"]] == [{"item", "title", "score"}] * 3
     asked = retract("unshare", out, "--user", "u1", "--json").json
     assert asked.keys() >= {"request", "kind", "user", "count", "pending"}
     status = retract("status", out, "--json").json
-    assert status.keys() >= {"system", "users", "items", "shared", "private", "pending", "applied"}
-    assert (status["system"], status["users"], status["items"]) == ("fedshare", 12, 15)
+    assert status.keys() >= {"system", "version", "users", "items", "shared", "private", "pending", "applied"}
+    assert (status["system"], status["version"], status["users"], status["items"]) == ("fedshare", 1, 12, 15)
     done = retract("unlearn", out, "--json").json
-    assert done.keys() >= {"requests", "forgotten", "seconds", "metrics", "memory_bytes"}
+    assert done.keys() >= {"requests", "forgotten", "seconds", "rounds", "metrics", "memory_bytes"}
     assert done["metrics"].keys() >= METRICS
 
 
@@ -71,14 +74,15 @@ def test_a_request_waits_and_changes_nothing_until_it_is_applied(folder: Path, k
     assert (asked["kind"], asked["user"], asked["count"], asked["pending"]) == (kind, "u1", count, 1)
     waiting = retract("status", folder, "--json").json
     assert (waiting["pending"], waiting["applied"], waiting["shared"]) == (1, 0, before["shared"])
-    assert [request["id"] for request in waiting["requests"]] == [asked["request"]]
+    assert [(one["id"], one["status"]) for one in waiting["requests"]] == [(asked["request"], "pending")]
     assert retract("recommend", folder, "--user", "u1", "--json").json == recommended
 
     done = retract("unlearn", folder, "--json").json
     assert (done["requests"], done["forgotten"]) == (1, count)
     after = retract("status", folder, "--json").json
     assert (after["pending"], after["applied"]) == (0, 1)
-    assert after["requests"][0]["status"] == "applied"
+    assert after["requests"][0]["status"] == "completed"
+    assert after["version"] == before["version"] + 1
     moved = before["shared"] - after["shared"]
     if kind == "unshare":
         assert (moved, after["private"]) == (count, before["private"] + count)
@@ -117,9 +121,13 @@ def test_the_same_seed_gives_the_same_folder_and_figures(ratings: Path, tmp_path
         for kind in ("unshare", "erase"):
             retract(kind, out, "--user", f"u{len(kind)}", "--fraction", 0.5, "--seed", seed)
         figures = [trained, retract("unlearn", out, "--seed", seed, "--json").json]
-        files: dict[str, str] = json.loads((out / "manifest.json").read_bytes())["files"]
-        timed = {"server/log.jsonl", "requests.jsonl"}  # they say how long it took, and when
-        stable = {name: digest for name, digest in files.items() if name not in timed}
+        files: dict[str, str] = {}
+        for half in ("server", "devices"):
+            found = json.loads((served(out, half) / "manifest.json").read_bytes())["files"]
+            files |= {f"{half}/{name}": digest for name, digest in found.items()}
+        # Those say how long it took, and which run and withdrawal it was.
+        named = {"server/log.jsonl", "server/config.json"}
+        stable = {name: digest for name, digest in files.items() if name not in named}
         return stable, [{key: value for key, value in one.items() if key not in MEASURED_IN_TIME} for one in figures]
 
     first, again, other = life("a", 3), life("b", 3), life("c", 4)
@@ -173,7 +181,7 @@ def test_our_own_fault_is_one_line_and_a_traceback_for_those_who_ask(
     def broken(_: Path) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr(lifecycle, "status", broken)
+    monkeypatch.setattr(stores_status, "status", broken)
     monkeypatch.setenv("RETRACT_DEBUG", str(int(debug)))
     code, out, err = retract("status", folder, "--json")
     assert (code, out) == (1, "")

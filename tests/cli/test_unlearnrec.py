@@ -7,14 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from retract.systems.folder import load
-from retract.systems.lifecycle import train_folder
 
 from retract.cli.output import progress_bars
+from retract.stores.held import state_digests
+from retract.stores.training import TrainOptions, train_folder
 from retract.systems.registry import make_system
 from tests.cli.commands import Answer, on_disk, retract
 from tests.cli.test_interrupts import ENDLESS, interrupted
-from tests.stores.folders import tiny_dataset
+from tests.stores.folders import load, tiny_dataset
 
 QUICK = ["dimension=4", "layers=1", "epochs=3", "pretrain_steps=2", "withheld=0.2"]
 
@@ -54,8 +54,8 @@ def test_the_backbone_is_the_setting_of_that_name(ratings: Path, tmp_path: Path,
     assert retract(*command(ratings, by_setting, f"backbone={backbone}")).code == 0
     one, other = load(by_option), load(by_setting)
     assert one.trained.config.model_dump()["backbone"] == backbone
-    files = ("server/config.json", "server/model.safetensors", "server/memory.safetensors")
-    assert [one.manifest.files[name] for name in files] == [other.manifest.files[name] for name in files]
+    assert one.trained.config == other.trained.config
+    assert state_digests(one.trained) == state_digests(other.trained)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_the_twin_is_no_second_training_of_the_model(tmp_path: Path) -> None:
         make_system("unlearnrec", settings),
         tiny_dataset(),
         tmp_path / "run",
-        share=1.0,
+        TrainOptions(share=1.0),
         progress=lambda stage, done, total: seen.append(stage),
     )
     assert seen == ["training"] * 3 + ["training a twin"] * 3 + ["pre-training"] * 2

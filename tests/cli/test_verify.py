@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from retract.auditing.keys import fingerprint, load_key, load_public
-from tests.auditing.statements import KEY, certify, make_exact_folder
+from tests.auditing.statements import KEY, certify
 from tests.cli.commands import on_disk, retract
 from tests.cli.test_bad_input import assert_refused
+from tests.stores.folders import make_folder
 
 WHOSE = r"Whose key that is was not checked: --key does\."
 HONEST = r"It shows the procedure and the hashes, not that no trace is left\."
@@ -19,7 +20,7 @@ HONEST = r"It shows the procedure and the hashes, not that no trace is left\."
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_exact_folder(tmp_path_factory.mktemp("certified") / "run")
+    folder = make_folder(tmp_path_factory.mktemp("certified") / "run", "exact")
     certify(folder, "1.json")
     return folder
 

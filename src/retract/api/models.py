@@ -293,9 +293,9 @@ class Model:
             If the system cannot, or `share` has to be given.
         """
         held, dataset = self._fitted, Fit.of(data, columns, None, self.seed).dataset
-        part = self.default_share if share is None else share
-        if part is None:
-            raise ConfigError(f"{self.kind.name} shares what its users choose: give share=…")
+        part = self.default_share if share is None and dataset.shared is None else share
+        if part is None and dataset.shared is None:
+            raise ConfigError(f"{self.kind.name} shares what its users choose: give share=… or a column named shared")
         asked = [(request, self._asked[request.id]) for request in self.pending]
         found = extended(held, dataset, asked, share=part, seed=self.seed, progress=progress)
         if found.changed:
@@ -308,12 +308,17 @@ class Model:
         Raises
         ------
         FolderError
-            If it holds another model and `force` is not given, or anything else.
+            If it holds another model and `force` is not given, or anything else; or if it holds this one and was changed
+            since: what others had unlearned there would come back.
         """
         held, folder = self._fitted, TrainedFolder(Path(path))
         same = folder.versions.number() is not None and folder.manifest().facts["model"] == held.id
         require_replaceable(folder.path, force or same)
-        folder.save(held)
+        if same:
+            applied = {one.id: one.withdrawal for one in self._ledger.requests() if one.withdrawal is not None}
+            folder.go_on(held, applied)
+        else:
+            folder.save(held)
         known = {request.id for request in folder.ledger.requests()}
         for request in self.pending:
             if request.id not in known:

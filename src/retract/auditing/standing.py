@@ -116,6 +116,13 @@ class ScoreAudit:
             **{name: None if (one := getattr(self, name)) is None else one.to_json() for name in MODELS},
         }
 
+    def __str__(self) -> str:
+        """The verdict, the notes and the table, for people."""
+        heads, rows = self.table()
+        width = max(len(row[0]) for row in rows)
+        lines = [f"{row[0]:<{width}}" + "".join(f"{cell:>18}" for cell in row[1:]) for row in [heads, *rows]]
+        return "\n".join([self.verdict.text, *self.notes, "", *lines])
+
     def table(self) -> tuple[list[str], list[list[str]]]:
         """The head of a table for people, and its rows; what was not measured is a dash or no row."""
         told = {name: one.to_json() for name, one in self.models.items()}

@@ -179,7 +179,7 @@ def without_oracle(before: tuple[float, float], after: tuple[float, float], move
 
 def signed(value: float) -> str:
     """Three decimals and always a sign."""
-    return f"{value:+.3f}"
+    return f"{value:+.3f}".replace("-0.000", "+0.000")
 
 
 def _reads(gap: Difference, first: bool = True) -> str:

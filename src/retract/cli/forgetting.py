@@ -76,8 +76,8 @@ class Judging:
         typer.Option(metavar="KEY.pem", help="What signs the certificate; `retract keys new` makes one."),
     ] = None
 
-    def judge(self, folder: Path, progress: Report) -> Auditing | None:
-        """The judge of an audited unlearning, None where none is asked for.
+    def judge(self, folder: Path, progress: Report) -> tuple[Auditing | None, str | None]:
+        """The judge of an audited unlearning, None where none is asked for; and a line on its key where that was made.
 
         The key comes first: a bad one must cost no work. So does a wrong folder, which must not leave a new key behind.
         """
@@ -85,7 +85,7 @@ class Judging:
             if self.oracle or self.oracle_folder is not None or self.key is not None:
                 text = "--oracle, --oracle-folder and --key need --audit"
                 raise click.UsageError(text, click.get_current_context())
-            return None
+            return None, None
         from retract.auditing.judging import Auditing
         from retract.auditing.keys import default_key_path, fingerprint, key_or_new
         from retract.stores.folder import TrainedFolder
@@ -94,9 +94,9 @@ class Judging:
         given = None if self.oracle_folder is None else TrainedFolder(self.oracle_folder).load()
         place = default_key_path() if self.key is None else self.key
         signing, made = key_or_new(place)
-        if made:
-            note(f"made a key to sign certificates with: {place}, fingerprint {fingerprint(signing.public_key())}")
-        return Auditing(signing, oracle=self.oracle, given=given, progress=progress)
+        text = f"made a key to sign certificates with: {place}, fingerprint {fingerprint(signing.public_key())}"
+        auditing = Auditing(signing, oracle=self.oracle, given=given, progress=progress)
+        return auditing, text if made else None
 
 
 @app.command()
@@ -119,9 +119,9 @@ def unlearn(
 
     options = UnlearnOptions(seed, at_least, measure)
     with telling_what_is_left(folder, "server/current"), progress_bars() as progress:
-        auditing = judging.judge(folder, progress)
+        auditing, made = judging.judge(folder, progress)
         report = unlearn_folder(TrainedFolder(folder), options, judge=auditing or no_judge, progress=progress)
-    for text in report.notes:
+    for text in (*report.notes, *([made] if made else [])):
         note(text)
     fields = {**asdict(report), **_audited(auditing, folder)}
     emit(fields, as_json, *_told(report, auditing, folder))

@@ -27,6 +27,14 @@ Data = Annotated[
 User = Annotated[str, typer.Option(metavar="ID", help="The user's original id.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Key of all random draws.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
+Share = Annotated[
+    float | None,
+    typer.Option(
+        metavar="RATIO",
+        help="The part that every user shares, in [0, 1]; else a column named shared says it; else it is 0.5.",
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the system; repeatable.")
 ]

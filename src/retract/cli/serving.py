@@ -10,7 +10,7 @@ import click
 import typer
 
 from retract.cli.app import app
-from retract.cli.options import DataOptions, Folder, Json, Seed, item_names, with_options
+from retract.cli.options import DataOptions, Folder, Json, Seed, Share, item_names, with_options
 from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
 
 
@@ -51,7 +51,7 @@ def recommend(
 def extend(
     folder: Folder,
     source: DataOptions,
-    share: Annotated[float, typer.Option(metavar="RATIO", help="The part of it that users share, in [0, 1].")] = 0.5,
+    share: Share = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retract.cli.app import app
-from retract.cli.options import SYSTEMS, Data, DataOptions, Json, Seed, Settings, settings_of, with_options
+from retract.cli.options import SYSTEMS, Data, DataOptions, Json, Seed, Settings, Share, settings_of, with_options
 from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
 from retract.errors import ConfigError, FolderError
 
@@ -40,14 +40,7 @@ def demo(
 class Training:
     """How a training is set up."""
 
-    share: Annotated[
-        float | None,
-        typer.Option(
-            metavar="RATIO",
-            help="The part that every user shares, in [0, 1]; else a column `shared` says it; else it is 0.5.",
-            show_default=False,
-        ),
-    ] = None
+    share: Share = None
     test: Annotated[
         float, typer.Option(metavar="RATIO", help="The part held out to test on, where the data names none, in (0, 1).")
     ] = 0.2

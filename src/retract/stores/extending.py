@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from retract.data import Catalog, Dataset, Interactions, Sharing
+from retract.data import Catalog, Dataset, Interactions, Sharing, sharing_of
 from retract.errors import ConfigError, FederationError
 from retract.stores.devices import MemoryDevices
 from retract.stores.folder import TrainedFolder
@@ -47,7 +47,12 @@ class Extended:
 
 
 def extend_folder(
-    folder: TrainedFolder, dataset: Dataset, *, share: float, seed: int = 0, progress: Progress = no_progress
+    folder: TrainedFolder,
+    dataset: Dataset,
+    *,
+    share: float | None = None,
+    seed: int = 0,
+    progress: Progress = no_progress,
 ) -> ExtendReport:
     """Add what a data set holds and a trained folder does not; see `extended`.
 
@@ -70,7 +75,7 @@ def extended(
     dataset: Dataset,
     asked: Sequence[tuple[Request, NDArray[np.int64]]] = (),
     *,
-    share: float,
+    share: float | None = None,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Extended:
@@ -83,7 +88,8 @@ def extended(
     asked
         Pending requests, each with the codes of its items: what is to be erased is not taken in again.
     share
-        The part of their new interactions that users share, in [0, 1].
+        The part of their new interactions that users share, in [0, 1]. Unless given, a column `shared` of the data says
+        it one by one; without either it is `USUAL_SHARE`.
 
     Raises
     ------
@@ -109,7 +115,8 @@ def extended(
     held_out = np.zeros(len(offered), dtype=np.bool_) if dataset.is_test is None else _test_part(dataset, offered)
     known = before.interactions | before.test
     fresh, fresh_test = (offered.where(part) - known for part in (~held_out, held_out))
-    new = Sharing.by_ratio(fresh, share, seed)  # also where nothing is new: a wrong ratio is refused in any case
+    said = None if dataset.shared is None else _recoded(dataset.shared, catalog)
+    new = sharing_of(fresh, share, said, seed=seed)  # also where nothing is new: a wrong ratio is refused in any case
     notes = _notes_on_held(before, offered, named_by(asked, "erase", held.trained.shared).over(catalog))
     if dropped := dataset.interactions.duplicates:
         notes.append(f"duplicates dropped, the last of each kept: {dropped:,}")

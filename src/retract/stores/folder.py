@@ -101,6 +101,21 @@ class TrainedFolder:
         """
         return self.versions.commit(to_content(after, settles, files), before.version)
 
+    def go_on(self, held: Held, settles: Mapping[str, str]) -> Manifest:
+        """Serve what became of the model that is served, with the requests that were applied to it elsewhere.
+
+        Raises
+        ------
+        FolderError
+            If another version is served by now; nothing is written.
+        """
+        with self.unlearning():
+            known = {request.id for request in self.ledger.requests() if request.pending}
+            settled = {id: withdrawal for id, withdrawal in settles.items() if id in known}
+            manifest = self.replace(held, held, settled)
+            self.settle(settled, self._gone(self.ledger.requests()))
+        return manifest
+
     @contextmanager
     def unlearning(self) -> Iterator[None]:
         """Be the only one who applies requests.
