@@ -54,9 +54,7 @@ def test_ratings_are_predicted_and_judged(ratings: Path, tmp_path: Path) -> None
     assert report["metrics"].keys() == {"recall@20", "ndcg@20", "rmse", "mae"}
     assert 0 < report["metrics"]["mae"] <= report["metrics"]["rmse"]
     # By item the balance of the decoder's row and bias, and the codes of the users whom it was taken over.
-    assert (
-        report["memory_bytes"] == 4 * report["items"] * 17 + 8 * report["users"]
-    )  # the tables and the population + 8 * report["users"]
+    assert report["memory_bytes"] == 4 * report["items"] * 17 + 8 * report["users"]
     assert report["bytes_up"] > report["bytes_down"] > 0
     assert report["client_updates_per_second"] > 0
 

@@ -308,8 +308,8 @@ class Model:
         Raises
         ------
         FolderError
-            If it holds another model and `force` is not given, or anything else; or if it holds this one and was changed
-            since: what others had unlearned there would come back.
+            If it holds another model and `force` is not given, or anything else; or if it holds a later version of this
+            one: what was unlearned there would come back.
         """
         held, folder = self._fitted, TrainedFolder(Path(path))
         same = folder.versions.number() is not None and folder.manifest().facts["model"] == held.id
