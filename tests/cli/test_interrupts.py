@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,14 +21,16 @@ from tests.cli.commands import Answer, on_disk, retract, start
 ENDLESS = 10**6
 
 
-def interrupted(stage: str, *arguments: object) -> Answer:
-    """Start a command with a terminal for its stderr, press Ctrl-C once the bar of `stage` moves."""
+def interrupted(stage: str, *arguments: object, once: Path | None = None) -> Answer:
+    """Start a command with a terminal for its stderr; press Ctrl-C when the bar of `stage` moves and a file exists."""
     terminal, its_end = pty.openpty()
     with start(*arguments, stderr=its_end) as process:
         os.close(its_end)
         shown = ""
         while stage not in shown:
             shown += os.read(terminal, 4096).decode(errors="replace")
+        while once is not None and not once.exists():
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
     last = b""
@@ -56,6 +60,23 @@ def test_ctrl_c_while_training_leaves_what_was_there(ratings: Path, folder: Path
     assert on_disk(room) == before
 
 
+def test_ctrl_c_while_training_says_where_it_can_be_resumed_once_its_place_is_kept(
+    ratings: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = endless(ratings, out, f"rounds={ENDLESS}")
+    answer = interrupted("training", *command, "--keep-every", 0, once=out / "server" / "training" / "place.json")
+    assert (answer.code, answer.out) == (130, "")
+    told = r"interrupted: .*/run: the training is kept as of rounds, step \d+; run it again with --resume to go on$"
+    assert re.search(told, answer.err.rstrip()), answer.err
+    assert not (out / "server" / "current").exists()
+    before = on_disk(out)
+    assert re.search(r"holds an interrupted training \(rounds, step \d+\): --resume", retract(*command).refusal())
+    for changed in (["--share", 1], ["--seed", 1], ["--set", "dimension=5"]):
+        assert retract(*command, "--resume", *changed).refusal()
+    assert on_disk(out) == before
+
+
 def test_ctrl_c_while_unlearning_leaves_the_request_pending(ratings: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert retract(*endless(ratings, out, "rounds=2", f"unlearn_steps={ENDLESS}")).code == 0
@@ -66,8 +87,10 @@ def test_ctrl_c_while_unlearning_leaves_the_request_pending(ratings: Path, tmp_p
     assert answer.err.rstrip().endswith(f"interrupted: {out} is as it was; nothing was written: run it again")
     now = on_disk(tmp_path)
     assert now.keys() == before.keys()
-    assert {name for name in now if now[name] != before[name] and not name.endswith("ledger.jsonl")} == set()
-    assert retract("status", out, "--json").json["pending"] == 1
+    changed = [name for name in now if now[name] != before[name]]
+    assert [Path(name).name for name in changed] == ["ledger.jsonl"]  # it says: claimed, released
+    (request,) = retract("status", out, "--json").json["requests"]
+    assert request["status"] == "pending"
 
 
 def test_ctrl_c_after_the_state_was_saved_says_so(tmp_path: Path) -> None:
@@ -94,6 +117,7 @@ def test_ctrl_c_while_the_commands_load_is_one_line(
     assert capsys.readouterr().err == "interrupted: nothing was written\n"
 
 
+@pytest.mark.slow
 def test_stops_at_random_moments_of_real_commands_leave_a_whole_state(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("kill_at_random.py"), tmp_path],
@@ -108,4 +132,4 @@ def test_stops_at_random_moments_of_real_commands_leave_a_whole_state(tmp_path: 
     assert {taken for taken, _ in found} == {"killed", "interrupted"}
     states = {state for _, state in found}
     assert all(state.startswith("whole: ") for state in states), states
-    assert len(states) > 1, "every stop came before the first command had done anything"
+    assert len(states) > 2, f"the stops came at few moments: {states}"

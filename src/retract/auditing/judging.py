@@ -16,13 +16,12 @@ from retract.auditing.audit import Auditor, Cost, require_oracle, train_oracle
 from retract.auditing.case import Case, Version
 from retract.auditing.certificate import CertifiedRequest, Statement, sign
 from retract.auditing.shadows import Shadows, imitations
-from retract.data import Sharing
 from retract.data.digest import retained_digest
 from retract.errors import ConfigError, FederationError
 from retract.stores.folder import CERTIFICATES, STEP_AUDITS, STEP_CERTIFICATE
 from retract.stores.forgetting import Forgotten, Step
 from retract.stores.held import MEMORY, MODEL, Held, state_digests
-from retract.systems.base import Progress, no_progress
+from retract.systems.base import LearnsFromPrivate, Progress, no_progress
 
 
 class Auditing:
@@ -61,13 +60,15 @@ class Auditing:
         DataError
             If no oracle can be trained on what is retained.
         FederationError
-            If an oracle has to be trained where no devices are.
+            If an oracle has to be trained with devices that are elsewhere.
         """
         if self.given is not None and len(forgotten.steps) > 1:
             raise ConfigError(
                 "an oracle folder is that of one withdrawal, and both erasures and unsharings are pending: "
                 "let --oracle train one for each"
             )
+        if self.oracle:
+            _require_devices(forgotten.before)
         name = f"{CERTIFICATES}/{uuid4()}.json"
         self.audits = [{**self._audit(step), "certificate": name} for step in forgotten.steps]
         self.certificate = sign(self._statement(forgotten), self.key)
@@ -116,17 +117,15 @@ class Auditing:
         )
 
 
-def require_devices(held: Held) -> Sharing:
-    """What an oracle is trained on.
-
-    Raises
-    ------
-    FederationError
-        If the devices' half is not here.
-    """
-    if held.devices is None:
-        raise FederationError("an oracle is trained where the devices are, and their half is not here: leave it out")
-    return held.devices.sharing
+def _require_devices(held: Held) -> None:
+    """Refuse to train an oracle where the devices that would learn with it are elsewhere."""
+    server = held.system.server
+    private = isinstance(server, LearnsFromPrivate) and server.learnt("erase") == "everything"
+    if held.devices is None and private:
+        raise FederationError(
+            f"an oracle of {held.trained.system} is trained where the devices are, and their half is not here: "
+            "audit without the oracle"
+        )
 
 
 def _version(held: Held) -> Version:
