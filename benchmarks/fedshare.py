@@ -22,8 +22,9 @@ from retract.data import Interactions, Sharing, load
 from retract.evaluation.ranking import PerUser, evaluate, percentile_ranks
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, reader_of, withdraw
-from retract.systems.base import Stopwatch, System, Trained
+from retract.systems.base import Stopwatch, Trained
 from retract.systems.registry import make_method, make_system
+from retract.systems.system import System
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 

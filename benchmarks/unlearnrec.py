@@ -38,9 +38,10 @@ from retract.models.learn import backbones, graph, lightgcn, losses, pairwise, s
 from retract.stores.local import engine_of, withdraw
 from retract.systems import backbone, backbone_training
 from retract.systems.backbone import BackboneConfig
-from retract.systems.base import Checkpoint, Keep, Progress, Stopwatch, System, Trained, with_settings
+from retract.systems.base import Checkpoint, Keep, Progress, Stopwatch, Trained, with_settings
 from retract.systems.checks import prepared
 from retract.systems.registry import make_method
+from retract.systems.system import System
 from retract.systems.unlearnrec import UNLEARNREC, UnlearnRecConfig
 from retract.systems.unlearnrec.server import UnlearnRecServer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from retract.data import Catalog, Dataset, Interactions
-from retract.systems.base import System
 from retract.systems.registry import make_system
+from retract.systems.system import System
 
 TINY = {
     "dimension": 4,

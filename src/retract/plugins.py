@@ -2,8 +2,8 @@
 
 | group | an entry point loads |
 |---|---|
-| `retract.systems` | a `retract.systems.base.SystemType` |
-| `retract.methods` | a `retract.systems.base.MethodType` |
+| `retract.systems` | a `retract.systems.system.SystemType` |
+| `retract.methods` | a `retract.systems.system.MethodType` |
 | `retract.attacks` | a `retract.auditing.attacks.AttackType` |
 | `retract.datasets` | a function without arguments that returns a `retract.data.Dataset` |
 

@@ -14,10 +14,10 @@ from retract.auditing.relearning import rounds_to_relearn
 from retract.auditing.shadows import Shadows, imitations
 from retract.data import Interactions, Sharing
 from retract.errors import ConfigError, DataError
-from retract.systems.base import System
 from retract.systems.baselines import RECERASER
 from retract.systems.exact import EXACT, ExactConfig
 from retract.systems.fedshare import FEDSHARE, FedShareConfig
+from retract.systems.system import System
 from tests.auditing.worlds import clustered
 from tests.systems.preparing import registered
 

@@ -20,7 +20,8 @@ assert not heavy, f"to name a plug-in loads {{heavy}}"
 """
 KIND = {
     "retract.systems": """
-from retract.systems.base import DeviceSide, ServerSide, SystemType
+from retract.systems.base import DeviceSide, ServerSide
+from retract.systems.system import SystemType
 from retract.systems.registry import make_system
 assert isinstance(found, SystemType), type(found)
 assert found.name == {name!r}, found.name
@@ -30,7 +31,7 @@ for half, contract in ((system.server, ServerSide), (system.device, DeviceSide))
     assert not missing, f"{{type(half).__name__}} lacks {{missing}}"
 """,
     "retract.methods": """
-from retract.systems.base import MethodType
+from retract.systems.system import MethodType
 from retract.systems.registry import make_method, make_system
 assert isinstance(found, MethodType), type(found)
 assert found.name == {name!r}, found.name

@@ -27,17 +27,10 @@ from retract.stores.devices import MemoryDevices
 from retract.stores.folder import TrainedFolder
 from retract.stores.held import Held
 from retract.stores.local import engine_of, reader_of, withdraw
-from retract.systems.base import (
-    Checkpoint,
-    Extendable,
-    LearnsFromPrivate,
-    Preparing,
-    System,
-    Trained,
-    Withdrawal,
-    with_settings,
-)
+from retract.systems.abilities import Extendable, LearnsFromPrivate, Preparing
+from retract.systems.base import Checkpoint, Trained, Withdrawal, with_settings
 from retract.systems.checks import prepared
+from retract.systems.system import System
 from tests.tiny import tiny_dataset
 
 

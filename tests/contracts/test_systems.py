@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from retract.federation import Engine
-from retract.systems.base import MethodType, System, Trained, Withdrawal
+from retract.systems.base import Trained, Withdrawal
 from retract.systems.baselines.wrapper import Wrapper
 from retract.systems.registry import system_names
+from retract.systems.system import MethodType, System
 from tests.contracts.systems import SystemContract
 from tests.tiny import TINY_OF, tiny_dataset, tiny_system
 

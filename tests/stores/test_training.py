@@ -15,8 +15,9 @@ from retract.errors import ConfigError, DataError, FolderError
 from retract.stores.held import Held
 from retract.stores.measuring import measure
 from retract.stores.training import Place, TrainOptions, TrainReport, train_folder
-from retract.systems.base import Checkpoint, System, no_progress
+from retract.systems.base import Checkpoint, no_progress
 from retract.systems.registry import make_system
+from retract.systems.system import System
 from tests.stores.folders import TINY_OF, apply, ask, items, load, on_disk, tiny_dataset, tiny_system
 
 

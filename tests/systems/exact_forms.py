@@ -12,9 +12,10 @@ from retract.federation import Arrays
 from retract.models.recommender import Recommender
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, reader_of, withdraw
-from retract.systems.base import Kind, System, Trained
+from retract.systems.base import Kind, Trained
 from retract.systems.exact import EXACT, ExactConfig
 from retract.systems.exact.closed_form import solve
+from retract.systems.system import System
 
 FORMS = ["ease", "filter", "block"]
 

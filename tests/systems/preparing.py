@@ -14,19 +14,10 @@ from retract.errors import ConfigError
 from retract.federation import Engine
 from retract.models.recommender import Recommender
 from retract.systems import registry
-from retract.systems.base import (
-    Checkpoint,
-    Keep,
-    Memory,
-    Progress,
-    SystemType,
-    Trained,
-    Withdrawal,
-    keep_nothing,
-    no_progress,
-)
+from retract.systems.base import Checkpoint, Keep, Memory, Progress, Trained, Withdrawal, keep_nothing, no_progress
 from retract.systems.exact import ExactConfig
 from retract.systems.exact.server import NAME, ExactServer
+from retract.systems.system import SystemType
 
 
 class Preparing(ExactServer):

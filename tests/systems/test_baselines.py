@@ -18,7 +18,8 @@ from retract.models.negatives import sample_negatives
 from retract.models.nodes import affected_nodes, endpoints
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, reader_of, withdraw
-from retract.systems.base import Preparing, System, Trained, Withdrawal, keep_nothing, no_progress
+from retract.systems.abilities import Preparing
+from retract.systems.base import Trained, Withdrawal, keep_nothing, no_progress
 from retract.systems.baselines import (
     LIGHTGCN,
     RECERASER,
@@ -42,6 +43,7 @@ from retract.systems.checks import prepared
 from retract.systems.exact import EXACT
 from retract.systems.fedshare import FEDSHARE, FedShareConfig
 from retract.systems.registry import make_method, method_names
+from retract.systems.system import System
 from retract.systems.unlearnrec import UNLEARNREC, UnlearnRecConfig
 from tests.samples import checkerboard, random_interactions
 

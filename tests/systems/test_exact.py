@@ -12,8 +12,9 @@ from retract.federation import Broadcast, LocalEngine, payload_bytes
 from retract.models.gram import gram_of
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of
-from retract.systems.base import System, new_run, task_spec
+from retract.systems.base import new_run, task_spec
 from retract.systems.exact.config import TERM, term_update
+from retract.systems.system import System
 from tests.samples import checkerboard, numbered_catalog, random_interactions
 from tests.systems.exact_forms import FORMS, assert_same_tables, copied, exact, reader, train, unlearn
 

@@ -13,8 +13,9 @@ from retract.stores.devices import MemoryDevices
 from retract.stores.held import Held
 from retract.stores.local import engine_of
 from retract.stores.training import TrainOptions, train_folder
-from retract.systems.base import System, Trained
+from retract.systems.base import Trained
 from retract.systems.exact.tables import Tables
+from retract.systems.system import System
 from tests.samples import numbered_catalog, random_interactions
 from tests.stores import folders
 from tests.stores.folders import pairs_on_disk

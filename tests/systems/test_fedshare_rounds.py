@@ -13,9 +13,10 @@ from retract.evaluation.ranking import evaluate
 from retract.federation import LocalEngine, NoDevices
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, reader_of, withdraw
-from retract.systems.base import Checkpoint, System, Trained
+from retract.systems.base import Checkpoint, Trained
 from retract.systems.fedshare import FEDSHARE, FedShareConfig
 from retract.systems.fedshare.graph import SNAPSHOT
+from retract.systems.system import System
 from tests.systems.fedshare_world import SYSTEM, TEST, TRAIN, assert_same_tables, copied, forget_users, train
 
 # --- a real network ---------------------------------------------------------------------------------------------------

@@ -13,13 +13,14 @@ from retract.evaluation.ranking import evaluate
 from retract.federation import Broadcast, LocalEngine, NoDevices, Update, payload_bytes
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, reader_of, withdraw
-from retract.systems.base import System, Trained, Withdrawal, task_spec
+from retract.systems.base import Trained, Withdrawal, task_spec
 from retract.systems.baselines.fru_config import LOGGED, RECORDING, logged_spec, recording_spec
 from retract.systems.baselines.fru_log import ClientLog, RoundLog, calibrated
 from retract.systems.baselines.fru_tasks import ClientUpdates
 from retract.systems.fedshare import FEDSHARE, FedShareConfig
 from retract.systems.fedshare.config import EPOCH, epoch_update
 from retract.systems.registry import make_method
+from retract.systems.system import System
 from tests.samples import checkerboard, random_interactions
 
 TRAIN, TEST = checkerboard()

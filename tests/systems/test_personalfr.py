@@ -18,11 +18,12 @@ from retract.federation import Engine, NoDevices, RoundResult
 from retract.models.recommender import PredictsRatings, recommend
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, reader_of, withdraw
-from retract.systems.base import Checkpoint, System, Trained
+from retract.systems.base import Checkpoint, Trained
 from retract.systems.personalfr import PERSONALFR, PersonalFRConfig
 from retract.systems.personalfr.asking import ATTEMPTS
 from retract.systems.personalfr.config import CENSUS, PULL
 from retract.systems.registry import make_system
+from retract.systems.system import System
 from tests.samples import checkerboard, numbered_catalog
 
 TRAIN, TEST = checkerboard()

@@ -34,9 +34,10 @@ from retract.stores.local import engine_of
 from retract.stores.measuring import measure
 from retract.stores.requests import Wish, Withdrawable, codes_of, pending_of
 from retract.stores.versions import require_replaceable
-from retract.systems.base import Progress, System, SystemType, no_progress
+from retract.systems.base import Progress, no_progress
 from retract.systems.checks import prepared, require_finite
 from retract.systems.settings import read_settings
+from retract.systems.system import System, SystemType
 
 if TYPE_CHECKING:
     from retract.auditing.judging import Auditing

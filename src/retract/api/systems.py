@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from retract.api.models import Model
 from retract.errors import ConfigError
 from retract.stores.folder import TrainedFolder
-from retract.systems.base import SystemType
 from retract.systems.registry import system_type
+from retract.systems.system import SystemType
 
 Made = TypeVar("Made", bound=type[Model])
 

@@ -11,7 +11,8 @@ from retract.errors import ConfigError
 from retract.models.recommender import Recommender
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import reader_of
-from retract.systems.base import Kind, System, Trained
+from retract.systems.base import Kind, Trained
+from retract.systems.system import System
 
 PRIMARY = "recommendations"
 """The view that users see."""

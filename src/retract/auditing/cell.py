@@ -18,9 +18,10 @@ from retract.auditing.shadows import Imitation, Shadows, imitations
 from retract.data import Dataset, Interactions, Sharing
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, withdraw
-from retract.systems.base import Kind, Progress, Stopwatch, System, no_progress
+from retract.systems.base import Kind, Progress, Stopwatch, no_progress
 from retract.systems.checks import prepared, require_finite
 from retract.systems.registry import make_method, make_system, method_type
+from retract.systems.system import System
 from retract.threads import threads
 
 DIFFERENCES = 5

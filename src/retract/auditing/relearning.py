@@ -7,7 +7,7 @@ import numpy as np
 from retract.auditing.attacks import look
 from retract.auditing.case import PRIMARY, Case, Version
 from retract.stores.local import engine_of
-from retract.systems.base import Continuing, Extendable
+from retract.systems.abilities import Continuing, Extendable
 
 LIMIT = 32
 RECALLED = 0.5

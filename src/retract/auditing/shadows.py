@@ -14,7 +14,8 @@ from retract.auditing.targets import Targets, choose_targets
 from retract.data import Interactions, Sharing
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of
-from retract.systems.base import Kind, Progress, System, no_progress
+from retract.systems.base import Kind, Progress, no_progress
+from retract.systems.system import System
 
 FEWEST = 50
 """Users whose withdrawals a shadow model knows, where so many can be had."""

@@ -17,7 +17,8 @@ from retract.stores.ledger import Request
 from retract.stores.local import engine_of
 from retract.stores.measuring import Metrics, measured
 from retract.stores.requests import codes_of, named_by, pending_of
-from retract.systems.base import Extendable, Progress, Stopwatch, no_progress
+from retract.systems.abilities import Extendable
+from retract.systems.base import Progress, Stopwatch, no_progress
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,7 @@ def extended(
     SharingError
         If `share` lies outside [0, 1].
     """
-    server = held.system.server
-    if not isinstance(server, Extendable):
-        raise ConfigError(
-            f"{held.trained.system} cannot take in new data without training again; exact and personalfr can"
-        )
-    if held.devices is None:
-        raise FederationError("new data enters where the devices are, and their half is not here: extend it there")
+    server = _extendable(held)
     catalog = held.catalog.extended_by(dataset.interactions.catalog)
     before = _over(held, catalog)
     offered = _recoded(dataset.interactions, catalog)
@@ -132,6 +127,18 @@ def extended(
         notes += [*forgone, *_notes_on_cold(after, fresh_test)]
     report = _report(after, len(fresh) + len(fresh_test), int(known.contains(offered).sum()), seconds, notes)
     return Extended(after, report, changed)
+
+
+def _extendable(held: Held) -> Extendable:
+    """The half that takes in data; errors as of `extended`."""
+    server = held.system.server
+    if not isinstance(server, Extendable):
+        raise ConfigError(
+            f"{held.trained.system} cannot take in new data without training again; exact and personalfr can"
+        )
+    if held.devices is None:
+        raise FederationError("new data enters where the devices are, and their half is not here: extend it there")
+    return server
 
 
 def _report(after: Held, added: int, already: int, seconds: float, notes: Sequence[str]) -> ExtendReport:

@@ -25,7 +25,8 @@ from retract.stores.ledger import Kind, Request
 from retract.stores.local import engine_of, withdraw
 from retract.stores.measuring import Metrics, isolated, measured
 from retract.stores.requests import codes_of, named_by, pending_of
-from retract.systems.base import LearnsFromPrivate, Progress, Stopwatch, Withdrawal, no_progress
+from retract.systems.abilities import LearnsFromPrivate
+from retract.systems.base import Progress, Stopwatch, Withdrawal, no_progress
 from retract.systems.checks import require_finite
 
 

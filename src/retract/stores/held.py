@@ -30,8 +30,9 @@ from retract.models.recommender import Recommender
 from retract.stores.devices import NEVER, MemoryDevices, States
 from retract.stores.local import reader_of
 from retract.stores.versions import Content, Version
-from retract.systems.base import Memory, System, Trained
+from retract.systems.base import Memory, Trained
 from retract.systems.registry import make_system, system_of
+from retract.systems.system import System
 
 MODEL, MEMORY, SHARED, CATALOG = "model.safetensors", "memory.safetensors", "shared.safetensors", "catalog.json"
 CONFIG, LOG = "config.json", "log.jsonl"

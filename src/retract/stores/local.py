@@ -8,7 +8,8 @@ from retract.data import Interactions
 from retract.federation import NOTHING_KEPT, Engine, LocalEngine, NoDevices
 from retract.models.recommender import Recommender
 from retract.stores.devices import MemoryDevices
-from retract.systems.base import Kind, System, Trained, Withdrawal
+from retract.systems.base import Kind, Trained, Withdrawal
+from retract.systems.system import System
 
 
 def engine_of(system: System, devices: MemoryDevices | None, *, dropout: float = 0.0) -> Engine:

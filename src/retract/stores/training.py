@@ -24,6 +24,7 @@ from typing import Any
 from retract.atomic import write_atomically
 from retract.data import Dataset, Interactions, Sharing, sharing_of
 from retract.errors import ConfigError, DataError, FolderError
+from retract.federation import Traffic
 from retract.stores.devices import MemoryDevices
 from retract.stores.folder import TrainedFolder
 from retract.stores.held import Held, devices_of, state_bytes, tables_bytes, tables_of
@@ -31,8 +32,9 @@ from retract.stores.local import engine_of
 from retract.stores.manifest import sha256
 from retract.stores.measuring import Metrics, measured
 from retract.stores.versions import DEVICES, SERVER, require_replaceable
-from retract.systems.base import Checkpoint, Progress, Stopwatch, System, no_progress
+from retract.systems.base import Checkpoint, Progress, Stopwatch, no_progress
 from retract.systems.checks import prepared, require_finite
+from retract.systems.system import System
 
 
 @dataclass(frozen=True)
@@ -144,24 +146,38 @@ def train_folder(
     metrics = measured(held.recommender(), held, held_out)
     TrainedFolder(out).save(held)
     place.leave()
-    passed, sharing = engine.traffic, devices.sharing
+    resumed = None if checkpoint is None else f"{checkpoint.stage}, step {checkpoint.done}"
+    return _report(held, engine.traffic, seconds, preparing, metrics, resumed, (*dataset.notes, *_notes(train)))
+
+
+def _report(
+    held: Held,
+    passed: Traffic,
+    seconds: float,
+    preparing: float,
+    metrics: Metrics,
+    resumed_at: str | None,
+    notes: tuple[str, ...],
+) -> TrainReport:
+    """What a training did, in rounded figures."""
+    sharing = held.sharing
     return TrainReport(
-        system=trained.system,
-        users=able,
-        items=train.n_items,
+        system=held.trained.system,
+        users=len(sharing.everything.active_users()),
+        items=held.catalog.n_items,
         shared=len(sharing.shared),
         private=len(sharing.private),
         seconds=round(seconds, 3),
         prepare_seconds=round(preparing, 3),
         peak_mb=round(_peak_bytes() / 2**20, 1),
         metrics=metrics,
-        memory_bytes=trained.memory.nbytes,
+        memory_bytes=held.trained.memory.nbytes,
         bytes_up=passed.up,
         bytes_down=passed.down,
         rounds=passed.rounds,
         client_updates_per_second=round(passed.updates / passed.seconds, 1) if passed.seconds else 0.0,
-        resumed_at=None if checkpoint is None else f"{checkpoint.stage}, step {checkpoint.done}",
-        notes=(*dataset.notes, *_notes(train)),
+        resumed_at=resumed_at,
+        notes=notes,
     )
 
 

@@ -19,8 +19,9 @@ from retract.models.learn.graph import BipartiteGraph
 from retract.models.learn.lightgcn import initial_embeddings
 from retract.models.learn.optimising import adam_tables, restore_adam
 from retract.models.learn.pairwise import PairwiseLoss, batches
+from retract.systems.abilities import Objective
 from retract.systems.backbone import BackboneConfig
-from retract.systems.base import Checkpoint, Keep, Objective, Progress, Stopwatch, keep_nothing, no_progress
+from retract.systems.base import Checkpoint, Keep, Progress, Stopwatch, keep_nothing, no_progress
 
 Table = NDArray[np.float32]
 Log = tuple[Mapping[str, Any], ...]

@@ -11,21 +11,19 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from retract.data import Interactions
-from retract.errors import ConfigError, missing_extra
+from retract.errors import ConfigError
 from retract.federation import Arrays, Engine, Kept, TaskMakers, TaskSpec, UpdateSpec
 from retract.models.recommender import Recommender
-from retract.plugins import resolve
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 Kind = Literal["unshare", "erase"]
 Progress = Callable[[str, int, int], None]
@@ -262,219 +260,6 @@ class DeviceSide(Protocol):
     def views(self, model: Published, kept: Kept) -> Mapping[str, Recommender]:
         """What somebody can score by, beyond the server's half, who holds what devices keep."""
         ...
-
-
-class System:
-    """A way to learn and to unlearn: a server's half and a device's half, made when they are first asked for.
-
-    Parameters
-    ----------
-    type
-        What it is an instance of.
-    config
-        Its settings.
-    """
-
-    def __init__(self, type: SystemType, config: SystemConfig) -> None:
-        self.type, self.config = type, config
-
-    @property
-    def name(self) -> str:
-        """What the commands call it."""
-        return self.type.name
-
-    @cached_property
-    def server(self) -> ServerSide:
-        """The half that learns and forgets."""
-        half: ServerSide = self.type.load(self.type.server_half)(self.config)
-        return half
-
-    @cached_property
-    def device(self) -> DeviceSide:
-        """The half beside the users' data."""
-        half: DeviceSide = self.type.load(self.type.device_half)(self.config)
-        return half
-
-
-@dataclass(frozen=True)
-class SystemType:
-    """A kind of system, by name: what a registry and an entry point of `retract.systems` hold.
-
-    The halves are named by path, `package.module:Class`, so that a machine loads the one that it is for. Each class is
-    called with a configuration.
-
-    Parameters
-    ----------
-    name
-        What the commands call it.
-    config
-        The class of its settings.
-    server_half, device_half
-        Paths of a `ServerSide` and a `DeviceSide`.
-    extra
-        The extra of retract that learning with it needs.
-    """
-
-    name: str
-    config: type[SystemConfig]
-    server_half: str
-    device_half: str
-    extra: str | None = None
-
-    def __call__(self, config: SystemConfig | None = None) -> System:
-        """A system with these settings; the defaults unless given."""
-        return System(self, self.config() if config is None else config)
-
-    def load(self, path: str) -> Any:
-        """The class that a path names.
-
-        Raises
-        ------
-        MissingExtraError
-            If it needs packages that are not installed.
-        """
-        try:
-            return resolve(path)
-        except ModuleNotFoundError as error:
-            if self.extra is None or error.name is None or error.name.split(".")[0] == "retract":
-                raise
-            raise missing_extra(self.name, self.extra, error.name) from None
-
-
-@runtime_checkable
-class Extendable(Protocol):
-    """A server's half that takes in new data without training again."""
-
-    def extend(
-        self,
-        trained: Trained,
-        shared: Interactions,
-        engine: Engine,
-        *,
-        seed: int,
-        progress: Progress = no_progress,
-    ) -> Trained:
-        """Add what is newly shared, over the catalog of `trained` or over one that appends to it."""
-        ...
-
-
-@runtime_checkable
-class Preparing(Protocol):
-    """A server's half that spends time after training so as to forget fast later.
-
-    `train` alone never prepares: the oracle and the shadow models need nothing to forget by, and what a request costs
-    is compared with training alone.
-    """
-
-    def prepare(self, trained: Trained, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
-        """The same model, with what unlearning needs in its memory."""
-        ...
-
-
-@runtime_checkable
-class Continuing(Protocol):
-    """A server's half that can go on training where a model stands: for baselines, and for the time of relearning.
-
-    `train` never does: only what is called so continues.
-    """
-
-    def continue_training(
-        self,
-        trained: Trained,
-        shared: Interactions,
-        engine: Engine,
-        *,
-        rounds: int,
-        seed: int,
-        progress: Progress = no_progress,
-    ) -> Trained:
-        """`rounds` more rounds on what is now shared and on what the devices now hold."""
-        ...
-
-
-Learnt = Literal["everything", "shared", "nothing"]
-"""Of what users hold: shared and private alike, what is shared, or none of it."""
-
-
-@runtime_checkable
-class LearnsFromPrivate(Protocol):
-    """A server's half whose model may come from private interactions too, as sums over clients."""
-
-    def learnt(self, kind: Kind) -> Learnt:
-        """What the model would change by if it were withdrawn so; said without being shown any of it."""
-        ...
-
-
-Objective = Callable[["Tensor", int], "Tensor"]
-"""A server's loss, of a node table (shape [n_users + n_items, d]) and of the step that keys its draws."""
-
-
-@runtime_checkable
-class Differentiable(Protocol):
-    """A server's half that fits one table of nodes by gradients: what influence functions and ascent need."""
-
-    def nodes(self, trained: Trained) -> NDArray[np.float32]:
-        """The table as it stands: users, then items; shape [n_users + n_items, d]."""
-        ...
-
-    def objective(self, shared: Interactions, *, seed: int, among: Interactions | None = None) -> Objective:
-        """The loss that training on `shared` minimises; with `among`, the part of it that these edges make up."""
-        ...
-
-    def with_nodes(self, trained: Trained, nodes: NDArray[np.float32], shared: Interactions) -> Trained:
-        """The model that this table gives over the graph of `shared`."""
-        ...
-
-
-@dataclass(frozen=True)
-class MethodType:
-    """A method of unlearning, by name: what a registry and an entry point of `retract.methods` hold.
-
-    A method trains as a system does and forgets in its own way. Its class is called with the system's `ServerSide` and
-    the method's settings, and is a `ServerSide` itself.
-
-    Parameters
-    ----------
-    name
-        What the commands call it.
-    server_half
-        Path of the class, `package.module:Class`.
-    config
-        The class of its settings.
-    device_half
-        Path of a class that is called with the system's `DeviceSide` and is one itself, where the method asks devices
-        for more than the system does.
-    trains
-        Whether it has to train for itself, so as to keep what it forgets by; the model must be the system's own.
-    extra
-        The extra of retract that it needs.
-    """
-
-    name: str
-    server_half: str
-    config: type[SystemConfig] = SystemConfig
-    device_half: str | None = None
-    trains: bool = False
-    extra: str | None = None
-
-    def __call__(self, system: System, settings: SystemConfig | None = None) -> System:
-        """A system that trains and recommends as `system` does, and unlearns by this method.
-
-        Raises
-        ------
-        ConfigError
-            If the method does not fit the system.
-        MissingExtraError
-            If it needs packages that are not installed.
-        """
-        halves = SystemType(self.name, self.config, self.server_half, self.device_half or "", self.extra)
-        method = System(system.type, system.config)
-        made = self.config() if settings is None else settings
-        # Made at once, for a method that does not fit a system is refused before any work.
-        method.__dict__["server"] = halves.load(self.server_half)(system.server, made)
-        if self.device_half is not None:
-            method.__dict__["device"] = halves.load(self.device_half)(system.device)
-        return method
 
 
 def task_spec(

@@ -9,16 +9,8 @@ import numpy as np
 from retract.data import Interactions
 from retract.errors import ConfigError, DataError, missing_extra
 from retract.federation import Arrays, Engine, one_user_each
-from retract.systems.base import (
-    Checkpoint,
-    Preparing,
-    Progress,
-    ServerSide,
-    Stopwatch,
-    SystemConfig,
-    Trained,
-    no_progress,
-)
+from retract.systems.abilities import Preparing
+from retract.systems.base import Checkpoint, Progress, ServerSide, Stopwatch, SystemConfig, Trained, no_progress
 
 
 def require_one_user_each(system: str, engine: Engine) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from retract import plugins
 from retract.errors import ConfigError
-from retract.systems.base import MethodType, System, SystemType, Trained
+from retract.systems.base import Trained
 from retract.systems.settings import read_settings
+from retract.systems.system import MethodType, System, SystemType
 
 SYSTEMS: Mapping[str, str] = {
     "exact": "retract.systems.exact:EXACT",

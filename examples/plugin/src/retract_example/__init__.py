@@ -1,7 +1,7 @@
 """What this package plugs into retract: names and paths alone, so that nothing is imported before it is used."""
 
 from retract.auditing.attacks import AttackType
-from retract.systems.base import MethodType, SystemType
+from retract.systems.system import MethodType, SystemType
 from retract_example.config import PopularConfig
 from retract_example.data import checkerboard
 

@@ -14,7 +14,8 @@ from retract.federation import Arrays, Broadcast, Kept, LocalEngine, RoundResult
 from retract.models.recommender import Scores
 from retract.report.facts import CurvePoint
 from retract.stores.devices import MemoryDevices
-from retract.systems.base import Published, System, Trained
+from retract.systems.base import Published, Trained
+from retract.systems.system import System
 
 
 @dataclass(frozen=True)

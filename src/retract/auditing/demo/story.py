@@ -17,9 +17,10 @@ from retract.models.recommender import Recommender
 from retract.report.facts import About, Accuracy, Costs, CurvePoint, Group, Level, Spent, Story, Trace, Trio
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, reader_of, withdraw
-from retract.systems.base import Progress, Stopwatch, System, Trained, no_progress
+from retract.systems.base import Progress, Stopwatch, Trained, no_progress
 from retract.systems.fedshare import FEDSHARE, FedShareConfig
 from retract.systems.registry import make_method
+from retract.systems.system import System
 
 SMALL = FedShareConfig(
     regularisation=0.4,

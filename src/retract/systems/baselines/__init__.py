@@ -1,6 +1,5 @@
 """What every system is compared with: two central recommenders, and the methods of unlearning."""
 
-from retract.systems.base import MethodType, SystemType
 from retract.systems.baselines.config import (
     FineTuneConfig,
     GradientAscentConfig,
@@ -9,6 +8,7 @@ from retract.systems.baselines.config import (
     ScifConfig,
 )
 from retract.systems.baselines.fru_config import FruConfig
+from retract.systems.system import MethodType, SystemType
 
 _ROOM = "retract.systems.baselines"
 _DEVICE = "retract.systems.central:CentralDevice"

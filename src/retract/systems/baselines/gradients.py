@@ -13,7 +13,8 @@ from torch import Tensor
 from retract.data import Interactions
 from retract.models.learn.arrays import as_tensor
 from retract.models.nodes import affected_nodes, endpoints
-from retract.systems.base import Differentiable, Objective, Progress, no_progress
+from retract.systems.abilities import Differentiable, Objective
+from retract.systems.base import Progress, no_progress
 from retract.systems.baselines.config import GradientAscentConfig, ScifConfig
 
 RELATIVE_DIFFERENCE = 5e-3

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from retract.data import Interactions
 from retract.federation import Engine
 from retract.models.recommender import Recommender
+from retract.systems.abilities import Objective
 from retract.systems.base import (
     Checkpoint,
     Keep,
     Memory,
-    Objective,
     Progress,
     Stopwatch,
     Trained,

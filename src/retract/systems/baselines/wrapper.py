@@ -9,10 +9,9 @@ from retract.data import Interactions
 from retract.errors import ConfigError
 from retract.federation import Engine
 from retract.models.recommender import Recommender
+from retract.systems.abilities import Continuing, Differentiable
 from retract.systems.base import (
     Checkpoint,
-    Continuing,
-    Differentiable,
     Keep,
     Progress,
     ServerSide,

@@ -1,7 +1,7 @@
 """Exact: closed-form recommenders that forget exactly."""
 
-from retract.systems.base import SystemType
 from retract.systems.exact.config import ExactConfig
+from retract.systems.system import SystemType
 
 EXACT = SystemType(
     "exact", ExactConfig, "retract.systems.exact.server:ExactServer", "retract.systems.exact.client:ExactDevice"

@@ -13,11 +13,11 @@ from retract.errors import ConfigError, DataError, FederationError
 from retract.federation import Broadcast, Engine
 from retract.models.ease import regularised_inverse
 from retract.models.recommender import Recommender
+from retract.systems.abilities import Learnt
 from retract.systems.base import (
     Checkpoint,
     Keep,
     Kind,
-    Learnt,
     Memory,
     Progress,
     Stopwatch,

@@ -1,7 +1,7 @@
 """FedShare: federated recommendation with user-chosen sharing, and contrastive unlearning."""
 
-from retract.systems.base import SystemType
 from retract.systems.fedshare.config import FedShareConfig
+from retract.systems.system import SystemType
 
 FEDSHARE = SystemType(
     "fedshare",

@@ -15,12 +15,11 @@ from retract.data import Interactions
 from retract.errors import FederationError
 from retract.federation import Engine
 from retract.models.recommender import DotProduct, HistoryReader, Recommender
+from retract.systems.abilities import Learnt, Objective
 from retract.systems.base import (
     Checkpoint,
     Keep,
     Kind,
-    Learnt,
-    Objective,
     Progress,
     Stopwatch,
     Trained,

@@ -1,7 +1,7 @@
 """PersonalFR: private encoders, one federated decoder."""
 
-from retract.systems.base import SystemType
 from retract.systems.personalfr.config import PersonalFRConfig
+from retract.systems.system import SystemType
 
 PERSONALFR = SystemType(
     "personalfr",

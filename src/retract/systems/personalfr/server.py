@@ -15,11 +15,11 @@ from retract.data import Interactions
 from retract.errors import ConfigError, DataError, FederationError
 from retract.federation import Engine
 from retract.models.recommender import HistoryReader, Recommender
+from retract.systems.abilities import Learnt
 from retract.systems.base import (
     Checkpoint,
     Keep,
     Kind,
-    Learnt,
     Memory,
     Progress,
     Stopwatch,

@@ -1,6 +1,6 @@
 """UnlearnRec: any graph recommender made forgettable by an influence encoder, pre-trained once."""
 
-from retract.systems.base import SystemType
+from retract.systems.system import SystemType
 from retract.systems.unlearnrec.config import UnlearnRecConfig
 
 UNLEARNREC = SystemType(

@@ -14,11 +14,11 @@ from retract.errors import DataError
 from retract.federation import Arrays, Engine
 from retract.models.nodes import node_degrees
 from retract.models.recommender import HistoryReader, Recommender
+from retract.systems.abilities import Objective
 from retract.systems.base import (
     Checkpoint,
     Keep,
     Memory,
-    Objective,
     Progress,
     Stopwatch,
     Trained,
