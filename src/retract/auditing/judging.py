@@ -21,7 +21,8 @@ from retract.errors import ConfigError, FederationError
 from retract.stores.folder import CERTIFICATES, STEP_AUDITS, STEP_CERTIFICATE
 from retract.stores.forgetting import Forgotten, Step
 from retract.stores.held import MEMORY, MODEL, Held, state_digests
-from retract.systems.base import LearnsFromPrivate, Progress, no_progress
+from retract.systems.abilities import LearnsFromPrivate
+from retract.systems.base import Progress, no_progress
 
 
 class Auditing:
