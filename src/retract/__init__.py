@@ -29,11 +29,10 @@ if TYPE_CHECKING:
         Receipt,
         RecEraser,
         UnlearnRec,
-        audit,
-        evaluate,
         load,
         model,
     )
+    from retract.api.tools import audit, evaluate
 
 __all__ = [
     "Exact",
@@ -55,6 +54,10 @@ def __getattr__(name: str) -> Any:
     """The public names, imported when they are first asked for: `import retract` alone is quick."""
     if name not in __all__:
         raise AttributeError(f"module 'retract' has no attribute {name!r}")
+    if name in ("audit", "evaluate"):
+        from retract.api import tools
+
+        return getattr(tools, name)
     from retract import api
 
     return getattr(api, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -189,14 +190,60 @@ def test_our_own_fault_is_one_line_and_a_traceback_for_those_who_ask(
     assert (err.count("\n") > 1, "Traceback" in err) == (debug, debug)
 
 
-def test_help_is_quick_for_it_loads_no_torch() -> None:
-    script = (
-        "import sys; from retract.cli import main; codes = [main(['--help']), main(['train', '-h']), main([])];"
-        "sys.exit(any(codes) or 'torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+HEAVY = {"torch", "polars", "scipy", "matplotlib", "pandas", "sympy"}
+QUICK = """
+import sys
+from retract.cli import main
+code = main(sys.argv[1:])
+sys.exit(code or ", ".join({heavy} & {{name.partition(".")[0] for name in sys.modules}}))
+"""
+
+
+def quick(*arguments: object) -> tuple[subprocess.CompletedProcess[str], float]:
+    """A command in a process of its own that ends badly where it loaded anything heavy, and its seconds of work."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-c", QUICK.format(heavy=HEAVY), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize("command", ["help", "status"])
+def test_help_and_status_are_quick_for_they_load_nothing_that_computes(folder: Path, command: str) -> None:
+    arguments = {"help": ["--help"], "status": ["status", folder]}[command]
+    runs = [quick(*arguments) for _ in range(3)]
+    for done, _ in runs:
+        assert (done.returncode, done.stderr) == (0, "")
+    assert min(seconds for _, seconds in runs) <= 0.7
+
+
+@pytest.mark.parametrize("arguments", [[], ["train", "-h"], ["audit", "--help"], ["--version"]])
+def test_every_help_loads_nothing_that_computes(arguments: list[str]) -> None:
+    done, _ = quick(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
-    assert all(name in done.stdout for name in ("demo", "train", "recommend", "unshare", "erase", "unlearn", "status"))
+
+
+def test_help_names_every_command() -> None:
+    done = retract("--help")
+    names = [
+        "demo",
+        "train",
+        "tune",
+        "recommend",
+        "extend",
+        "ship",
+        "status",
+        "unshare",
+        "erase",
+        "unlearn",
+        "verify",
+        "audit",
+        "compare",
+        "keys",
+    ]
+    places = [done.out.index(f" {name} ") for name in names]
+    assert places == sorted(places)
+    assert done.err == ""
     assert retract("--version").out == f"retract {__version__}\n"
 
 

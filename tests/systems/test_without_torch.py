@@ -55,3 +55,17 @@ except MissingExtraError as error:
     print(error)
 """)
     assert out == f"{name} needs torch, which is not installed: pip install 'retract[learn]'\n"
+
+
+@pytest.mark.parametrize("name", ["FedShare", "PersonalFR", "UnlearnRec", "LightGCN", "RecEraser"])
+def test_fitting_through_the_api_tells_which_extra_it_needs(name):
+    out = run(f"""
+import retract
+import scipy.sparse as sp
+from retract.errors import MissingExtraError
+try:
+    retract.{name}().fit(sp.csr_matrix(np.eye(4) + np.eye(4, k=1)), share=0.5)
+except MissingExtraError as error:
+    print(error)
+""")
+    assert out == f"{name.lower()} needs torch, which is not installed: pip install 'retract[learn]'\n"

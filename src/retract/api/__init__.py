@@ -1,9 +1,8 @@
-"""The Python API: models by name, loading, and the audit and evaluation of anybody's recommender."""
+"""The Python API: models by name and loading; `tools` has the audit and evaluation of anybody's recommender."""
 
 from retract.api.models import Model
 from retract.api.receipt import Receipt
 from retract.api.systems import Exact, FedShare, LightGCN, PersonalFR, RecEraser, UnlearnRec, load, model
-from retract.api.tools import audit, evaluate
 
 __all__ = [
     "Exact",
@@ -14,8 +13,6 @@ __all__ = [
     "RecEraser",
     "Receipt",
     "UnlearnRec",
-    "audit",
-    "evaluate",
     "load",
     "model",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -219,7 +220,8 @@ def _interactions(data: object, name: str, columns: Columns) -> Interactions:
     if is_frame(data):
         return from_frame(data, columns=columns, name=name).interactions
     try:
-        return to_dataset(data).interactions
+        # A matrix has no columns to name, a file has.
+        return to_dataset(data, columns=columns if isinstance(data, str | Path) else USUAL).interactions
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
 

@@ -69,8 +69,8 @@ def audit_files(
     """
     require_polars("auditing score files")
     paths = {name: Path(one) for name, one in zip(MODELS, (before, after, oracle), strict=True) if one is not None}
-    asked = gather(forget, history, test, columns=columns)
     files = {name: read_scores(path, columns, score) for name, path in paths.items()}
+    asked = gather(forget, history, test, columns=columns)
     _require_users(asked.forget, files)
     parts = [one for one in (asked.forget, asked.history, asked.test) if one is not None]
     catalog = union([*parts, *files.values()])

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
 from rich.console import RenderableType
 
 from retract.cli.app import app
-from retract.cli.options import Json, with_options
+from retract.cli.options import Column, Json, Seed, with_options
 from retract.cli.output import audit_tables, emit, grid, note
-from retract.errors import CertificateError
+from retract.errors import CertificateError, FolderError
 
-CERTIFICATES = "certificates"
+if TYPE_CHECKING:
+    from retract.auditing.standing import ScoreAudit
 
 keys = typer.Typer(help="Make the key that certificates are signed with.", suggest_commands=False)
 app.add_typer(keys, name="keys")
@@ -72,9 +74,42 @@ class Strangers:
     history: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What the users still hold: user, item.", show_default=False)
     ] = None
+    test: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Held-out interactions to measure by; needs --history.", show_default=False),
+    ] = None
+    user_col: Column = None
+    item_col: Column = None
+    score_col: Column = None
+    margin: Annotated[
+        float | None, typer.Option(help="The largest difference in AUC that counts as none; 0.05 unless given.")
+    ] = None
+    seed: Seed = 0
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="A page of it, to look at.", show_default=False)
     ] = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that were given, by their options' names."""
+        names = ("before", "after", "forget", "oracle", "history", "test")
+        return {name: str(path) for name in names if (path := getattr(self, name)) is not None}
+
+    @property
+    def command(self) -> str:
+        """The command that makes this audit again."""
+        given = {name: value for name, value in asdict(self).items() if value is not None and name != "out"}
+        pairs = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items()]
+        return shlex.join(["retract", "audit", *(part for pair in pairs for part in pair)])
+
+    def audited(self) -> ScoreAudit:
+        """The audit."""
+        from retract.auditing.score_files import audit_files
+        from retract.data import Columns
+
+        options: dict[str, Any] = {**self.files, "score": self.score_col, "seed": self.seed}
+        options |= {} if self.margin is None else {"margin": self.margin}
+        return audit_files(columns=Columns(user=self.user_col, item=self.item_col), **options)
 
 
 @app.command()
@@ -90,12 +125,11 @@ def audit(
 
     Those of a folder were made while its model was unlearning, by `unlearn --audit`.
     """
-    files = (strangers.before, strangers.after, strangers.forget)
-    if folder is None and all(file is not None for file in files):
+    if folder is None and {"before", "after", "forget"} <= strangers.files.keys():
         _audit_strangers(strangers, as_json)
         return
-    if folder is None or any(file is not None for file in files):
-        text = "give a trained folder, or --before, --after and --forget of another recommender"
+    if folder is None or strangers != Strangers():
+        text = "give a trained folder alone, or --before, --after and --forget of another recommender"
         raise click.UsageError(text, click.get_current_context())
     from retract.stores.folder import TrainedFolder
 
@@ -107,28 +141,24 @@ def audit(
 
 def _audit_strangers(strangers: Strangers, as_json: bool) -> None:
     """Audit another recommender's forgetting, from score files."""
-    from retract.auditing.score_files import audit_files
-
-    if strangers.out is not None:
+    out = strangers.out
+    if out is not None:
         from retract.report.page import require_page
 
         require_page()
-    assert strangers.before is not None
-    assert strangers.after is not None
-    assert strangers.forget is not None
-    found = audit_files(
-        strangers.before, strangers.after, strangers.forget, oracle=strangers.oracle, history=strangers.history
-    )
+        if out.is_dir():
+            raise FolderError(f"{out} is a folder: give a file for the page")
+    found = strangers.audited()
     for text in found.notes:
         note(text)
     columns, rows = found.table()
     parts: list[RenderableType] = [found.verdict.text, grid(columns, rows, numeric=columns[1:])]
-    if strangers.out is not None:
+    if out is not None:
         from retract.report.forgetting import write_forgetting
 
-        files = {name: path for name, path in vars(strangers).items() if path is not None and name != "out"}
-        parts.append(f"page: {write_forgetting(strangers.out, found, files)}")
-    emit(found.to_json(), as_json, *parts)
+        write_forgetting(out, found, {**strangers.files, "command": strangers.command})
+        parts.append(f"page: {out}")
+    emit({**found.to_json(), "page": None if out is None else str(out)}, as_json, *parts)
 
 
 @keys.command()
@@ -150,5 +180,7 @@ def new(
 
 def _around(certificate: Path) -> Path | None:
     """The trained folder in whose `certificates/` a file lies."""
+    from retract.stores.folder import CERTIFICATES
+
     room = certificate.resolve().parent
     return room.parent if room.name == CERTIFICATES and (room.parent / "server" / "current").exists() else None

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract.data import Interactions
-from retract.federation import Kept, TaskMakers
+from retract.federation import ClientTask, Kept, TaskMakers, TaskSpec
 from retract.models.recommender import DotProduct, HistoryReader, Mixed, Recommender, Scores, read_history
 from retract.systems.base import Published
-from retract.systems.fedshare.config import EPOCH, FedShareConfig
+from retract.systems.checks import require_extra
+from retract.systems.fedshare.config import EPOCH, NAME, FedShareConfig
 
 
 class FedShareDevice:
@@ -22,10 +23,8 @@ class FedShareDevice:
 
     @property
     def tasks(self) -> TaskMakers:
-        """The local epoch, which takes gradients."""
-        from retract.systems.fedshare.local_epoch import LocalEpoch
-
-        return {EPOCH: LocalEpoch}
+        """The local epoch."""
+        return {EPOCH: _local_epoch}
 
     def reader(self, model: Published, kept: Kept) -> Recommender:
         """The local and the global view, standardised and mixed.
@@ -47,6 +46,14 @@ class FedShareDevice:
             return {}
         n_users = int(kept.clients.max(initial=-1)) + 1 if kept.held is None else kept.held.n_users
         return {"devices": DotProduct(vectors_of(np.arange(n_users), kept), model.tables["items"])}
+
+
+def _local_epoch(spec: TaskSpec) -> ClientTask:
+    """It takes gradients, so it is loaded when it is asked for."""
+    require_extra(NAME, "learn", "torch")
+    from retract.systems.fedshare.local_epoch import LocalEpoch
+
+    return LocalEpoch(spec)
 
 
 class LocalView:
