@@ -116,7 +116,7 @@ class Bench:
             watch = Stopwatch()
             trained = self.system.server.unlearn(trained, withdrawal, self.engine, seed=0)
             seconds += watch.seconds
-            scores = self.system.recommender(trained, self.clients).scores(own.active_users(), self.train)
+            scores = self.system.server.recommender(trained).scores(own.active_users(), self.train)
             usable = usable and bool(np.isfinite(scores).all())
         oracle, _ = self.retrained(trained)
         methods = [record["method"] for record in trained.log[1:]]

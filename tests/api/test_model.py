@@ -275,6 +275,15 @@ def test_new_users_and_items_enter_exact() -> None:
         made("LightGCN").fit(frame()).extend(pd.DataFrame({"user": [50], "item": [100]}))
 
 
+@pytest.mark.parametrize("share", [None, 1.0])
+def test_of_new_data_a_column_says_what_is_shared_unless_a_ratio_does(share: float | None) -> None:
+    model = retract.Exact().fit(frame())
+    new = pd.DataFrame({"user": [50] * 3, "item": [100, 101, 102], "shared": [True, False, False]})
+    before = len(model._fitted.sharing.private)
+    model.extend(new, share=share)
+    assert len(model._fitted.sharing.private) - before == (2 if share is None else 0)
+
+
 def test_a_fit_begins_anew() -> None:
     model = retract.Exact().fit(frame())
     model.erase(3)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.auditing.worlds import clustered
 from tests.cli.commands import SETTINGS, on_disk, retract
+from tests.stores.folders import load
 from tests.systems.preparing import registered
 
 AUDITED = {"attack_auc", "rank_mean", "recall@20", "ndcg@20", "mi_bf", "mi_ng"}
@@ -199,6 +200,19 @@ def test_nothing_pending_needs_no_audit(data, tmp_path):
     answer = retract("unlearn", folder, "--audit", "--json").json
     assert answer["audit"] is answer["certificate"] is None
     assert "No unlearning" in retract("audit", folder).out
+
+
+def test_what_no_model_had_learnt_is_certified_without_an_audit(data, tmp_path):
+    folder = trained(data, tmp_path / "model", "exact", "--share", 1)
+    held = load(folder)
+    user = held.test.active_users()[0]
+    items = ",".join(held.catalog.item_ids[held.test.items_of(user)])
+    assert retract("erase", folder, "--user", held.catalog.user_ids[user], "--items", items).code == 0
+    answer = retract("unlearn", folder, "--audit")
+    (certificate,) = (folder / "certificates").iterdir()
+    assert answer.out.endswith(f"certificate: {certificate}\n")
+    assert "not that no trace is left" in retract("verify", certificate).out
+    assert retract("audit", folder, "--json").json["audits"] == []
 
 
 def test_an_oracle_without_an_audit_is_refused(data, tmp_path):

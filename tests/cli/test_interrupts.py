@@ -48,7 +48,7 @@ def endless(data: Path, out: Path, *settings: str) -> list[object]:
     return ["train", "fedshare", "--data", data, "--out", out, *(text for pair in pairs for text in ("--set", pair))]
 
 
-@pytest.mark.parametrize("over", [False, True])
+@pytest.mark.parametrize("over", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_ctrl_c_while_training_leaves_what_was_there(ratings: Path, folder: Path, over: bool) -> None:
     room, out = folder.parent, folder if over else folder.parent / "new"
     before = on_disk(room)

@@ -162,6 +162,7 @@ def test_the_bar_of_a_stage_that_begins_anew_does_so_too(
     assert "0:00:00" not in last  # as it would stand beside what was finished once
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_preparing_leaves_nothing(ratings: Path, tmp_path: Path) -> None:
     answer = interrupted("pre-training", *command(ratings, tmp_path / "run", f"pretrain_steps={ENDLESS}"))
     assert (answer.code, answer.out) == (130, "")

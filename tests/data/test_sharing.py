@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retract.data import Sharing
+from retract.data import Sharing, sharing_of
+from retract.data.sharing import USUAL_SHARE
 from retract.errors import DataError, SharingError
 from tests.samples import numbered_catalog, random_interactions
 
@@ -135,3 +136,15 @@ def test_the_same_cannot_be_withdrawn_twice_and_nothing_can_always_be(kind):
 def test_a_withdrawal_over_another_catalog_is_refused(kind):
     with pytest.raises(DataError, match="different catalogs"):
         getattr(Sharing.by_ratio(DATA, 0.5), kind)(random_interactions(4, n_items=16))
+
+
+def test_a_ratio_goes_before_what_the_data_says_and_that_before_a_usual_ratio():
+    said = some_of(DATA, 3)
+    part = some_of(DATA, 4, 0.8)
+    assert sharing_of(part, 0.25, said, seed=2) == Sharing.by_ratio(part, 0.25, 2)
+    chosen = sharing_of(part, None, said, seed=2)
+    assert (chosen.shared, chosen.private) == (part & said, part - said)
+    assert sharing_of(part, None, None, seed=2) == Sharing.by_ratio(part, USUAL_SHARE, 2)
+    assert sharing_of(part, None, None, default=0.9, seed=2) == Sharing.by_ratio(part, 0.9, 2)
+    with pytest.raises(SharingError, match="share ratio 2 lies outside"):
+        sharing_of(part, 2, said)

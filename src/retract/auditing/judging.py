@@ -49,6 +49,7 @@ class Auditing:
         self.key, self.given, self.progress = key, given, progress
         self.oracle = oracle or given is not None
         self.audits: list[dict[str, Any]] = []
+        self.name: str | None = None
         self.certificate: bytes | None = None
 
     def __call__(self, forgotten: Forgotten) -> Mapping[str, bytes]:
@@ -70,7 +71,7 @@ class Auditing:
             )
         if self.oracle:
             _require_devices(forgotten.before)
-        name = f"{CERTIFICATES}/{uuid4()}.json"
+        self.name = name = f"{CERTIFICATES}/{uuid4()}.json"
         self.audits = [{**self._audit(step), "certificate": name} for step in forgotten.steps]
         self.certificate = sign(self._statement(forgotten), self.key)
         told = {"certificate": name, "audits": self.audits}
@@ -78,9 +79,12 @@ class Auditing:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """For people and scripts: the audit, or the first of them where things were erased and others unshared."""
-        first = self.audits[0] if self.audits else None
-        return {"audit": first, "audits": self.audits, "certificate": first and first["certificate"]}
+        """For people and scripts: the audit, or the first of them where things were erased and others unshared.
+
+        The certificate's name is that within the folder. Where the model had learnt nothing of what was withdrawn there
+        is no audit, and a certificate all the same.
+        """
+        return {"audit": self.audits[0] if self.audits else None, "audits": self.audits, "certificate": self.name}
 
     def _audit(self, step: Step) -> dict[str, Any]:
         system, seed = step.before.system, step.before.trained.seed

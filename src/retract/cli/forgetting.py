@@ -149,5 +149,5 @@ def _told(report: UnlearnReport, auditing: Auditing | None, folder: Path) -> lis
     told: list[RenderableType] = [done, grid(["", "before", "after"], rows, numeric=["before", "after"])]
     if auditing is not None:
         told += [table for found in auditing.audits for table in audit_tables(found)]
-        told += [f"certificate: {folder / audit['certificate']}" for audit in auditing.audits[:1]]
+        told.append(f"certificate: {folder / auditing.fields['certificate']}")
     return told

@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 
 from retract import streams
 from retract.errors import ConfigError
 
+BLOCK = 128
+"""Rows that stay in the cache together."""
 Matrix = NDArray[np.float64]
 
 
@@ -88,21 +90,17 @@ def changed_inverse(inverse: Matrix, users: sp.csr_matrix, weights: Matrix) -> M
     """
     moved = _times(users, inverse)
     solved = np.linalg.solve(users @ moved.T + np.diag(1 / weights), moved)
-    out = _copied(inverse)
-    # In place, and of the transposed: BLAS counts by columns, and would copy anything else.
-    if len(weights) == 1:
-        blas.dger(-1.0, solved[0], moved[0], a=out.T, overwrite_a=1)
-    else:
-        blas.dgemm(-1.0, solved.T, moved, beta=1.0, c=out.T, overwrite_c=1)
-    return out
+    out = np.empty(inverse.shape)
 
+    def fill(turn: int) -> None:
+        """Every other block of rows, while it is in the cache: new pages of memory take the time, and two threads."""
+        for begin in range(turn * BLOCK, len(inverse), 2 * BLOCK):
+            block, rows = out[begin : begin + BLOCK], slice(begin, begin + BLOCK)
+            np.matmul(moved[:, rows].T, solved, out=block)
+            np.subtract(inverse[rows], block, out=block)
 
-def _copied(matrix: Matrix) -> Matrix:
-    """A copy by two threads: it is new pages of memory that take the time, more than the arithmetic after it."""
-    out, half = np.empty(matrix.shape), len(matrix) // 2
-    parts = (slice(0, half), slice(half, None))
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda part: np.copyto(out[part], matrix[part]), parts))
+        list(pool.map(fill, range(2)))
     return out
 
 
