@@ -5,8 +5,6 @@ The model is the inverse P = (G + λI)^{-1} alone, in float64: B = I - P diag(P)
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -15,7 +13,7 @@ from scipy.linalg import lapack
 from retract import streams
 from retract.errors import ConfigError
 
-BLOCK = 128
+BLOCK = 64
 """Rows that stay in the cache together."""
 Matrix = NDArray[np.float64]
 
@@ -91,16 +89,13 @@ def changed_inverse(inverse: Matrix, users: sp.csr_matrix, weights: Matrix) -> M
     moved = _times(users, inverse)
     solved = np.linalg.solve(users @ moved.T + np.diag(1 / weights), moved)
     out = np.empty(inverse.shape)
-
-    def fill(turn: int) -> None:
-        """Every other block of rows, while it is in the cache: new pages of memory take the time, and two threads."""
-        for begin in range(turn * BLOCK, len(inverse), 2 * BLOCK):
-            block, rows = out[begin : begin + BLOCK], slice(begin, begin + BLOCK)
-            np.matmul(moved[:, rows].T, solved, out=block)
-            np.subtract(inverse[rows], block, out=block)
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(fill, range(2)))
+    for begin in range(0, len(inverse), BLOCK):  # by blocks that stay in the cache: one pass over P
+        rows = slice(begin, begin + BLOCK)
+        if len(moved) == 1:
+            np.multiply(moved[0, rows, None], solved[0], out=out[rows])  # BLAS would wake its threads for it
+        else:
+            np.matmul(moved[:, rows].T, solved, out=out[rows])
+        np.subtract(inverse[rows], out[rows], out=out[rows])
     return out
 
 
