@@ -86,6 +86,7 @@ def run(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_servers_half_works_in_a_process_without_the_device_half(name: str) -> None:
     block = BLOCK.format(rooms=("retract.stores.devices", "retract.stores.local"), names=DEVICE)
@@ -95,6 +96,7 @@ def test_the_servers_half_works_in_a_process_without_the_device_half(name: str) 
     run(block + code.format(name=name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_device_reads_a_published_model_in_a_process_without_the_servers_half(name: str, tmp_path: Path) -> None:
     from retract.data import Sharing

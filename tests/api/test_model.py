@@ -40,6 +40,7 @@ def made(name: str) -> retract.api.Model:  # type: ignore[name-defined]
 # --- every system, in the same few lines ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_six_lines_fit_recommend_forget_and_save(name: str, tmp_path: Path) -> None:
     model = made(name).fit(frame(), share=0.0 if name == "PersonalFR" else 1.0)
@@ -122,6 +123,7 @@ def test_nothing_is_held_out_unless_asked_for() -> None:
     assert retract.Exact().fit(frame(), test=0.2).evaluate()["recall@20"] is not None
 
 
+@pytest.mark.slow
 def test_a_shared_column_is_each_users_choice() -> None:
     data = frame()
     data["shared"] = data["item"] % 2 == 0  # type: ignore[index]

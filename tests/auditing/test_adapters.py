@@ -61,6 +61,7 @@ def neighbours(pairs: Interactions, seed: int) -> Any:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [factors, neighbours])
 def test_implicit_left_as_it_was_has_not_forgotten_and_trained_again_has(
     train: Callable[[Interactions, int], Any],
@@ -128,6 +129,7 @@ def rectools_als(pairs: Interactions, seed: int) -> Any:
     return models.ImplicitALSWrapperModel(inner).fit(dataset), dataset
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [rectools_ease, rectools_als])
 def test_rectools_left_as_it_was_has_not_forgotten_and_trained_again_has(
     train: Callable[[Interactions, int], Any],
@@ -157,10 +159,12 @@ def lenskit(pairs: Interactions, seed: int) -> Any:
     return pipeline
 
 
+@pytest.mark.slow
 def test_lenskit_left_as_it_was_has_not_forgotten_and_trained_again_has() -> None:
     assert_told_apart(*audits(lenskit))
 
 
+@pytest.mark.slow
 def test_lenskit_scores_are_those_of_its_pipeline() -> None:
     pipeline = lenskit(EVERYTHING, 0)
     from lenskit import score

@@ -47,6 +47,7 @@ def test_auc_is_the_part_of_pairs_in_order_ties_half(members, others):
     assert auc(a, b, np.arange(n)).value == pytest.approx(slow)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_as_often_as_it_says_and_is_wider_where_users_are_few():
     draw = np.random.default_rng(0)
     inside, widths = 0, {1: 0.0, 10: 0.0}

@@ -80,6 +80,7 @@ def test_only_the_systems_own_unlearning_is_prepared_and_only_once(monkeypatch):
     assert all(row.keys() == rows["own"].keys() for row in rows.values())
 
 
+@pytest.mark.slow
 def test_a_pre_trained_encoder_is_audited_as_every_other_way_to_forget():
     small = {"dimension": "8", "epochs": "30", "layers": "2", "pretrain_steps": "5"}
     rows = planted("unlearnrec", settings=small, methods=("own", "naive", "retrain"))
@@ -153,6 +154,7 @@ def test_forgetting_too_much_is_a_distance_too():
     assert found.after.mi_ng > 1
 
 
+@pytest.mark.slow
 def test_what_is_given_as_oracle_must_be_one():
     case = case_of()
     after, _ = unlearn(SYSTEM, case.before, "unshare", case.forget, 0)
@@ -175,6 +177,7 @@ def test_an_empty_forget_set_is_refused():
         replace(case, forget=Interactions.empty(case.forget.catalog))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_fedshare_comes_to_the_oracle_where_doing_nothing_does_not(kind):
     rows = planted("fedshare", kind=kind, settings={"rounds": "20", "dimension": "16", "erase_rounds": "20"})
@@ -184,6 +187,7 @@ def test_fedshare_comes_to_the_oracle_where_doing_nothing_does_not(kind):
     assert own["ks_after"] < 0.5 * naive["ks_after"]
 
 
+@pytest.mark.slow
 def test_after_unsharing_what_devices_keep_is_not_attacked_and_after_erasing_it_is():
     case = case_of(SHARING, share=0.5)
     assert "devices" not in case.before.views(SHARING, "unshare")
@@ -327,6 +331,7 @@ def test_a_server_can_audit_without_its_devices_where_everything_is_shared(kind)
         assert found.before.score_auc == both.before.score_auc
 
 
+@pytest.mark.slow
 def test_an_oracle_of_a_federated_system_needs_its_devices():
     case = case_of(SHARING, share=0.5)
     alone = replace(case, before=Version(case.before.trained, None))
@@ -334,6 +339,7 @@ def test_an_oracle_of_a_federated_system_needs_its_devices():
         train_oracle(alone, case.before.devices.sharing)
 
 
+@pytest.mark.slow
 def test_what_unlearning_and_the_oracle_took_is_counted_in_rounds_and_bytes():
     case = case_of(SHARING, share=0.5)
     after, cost = unlearn(SHARING, case.before, "unshare", case.forget, 0)
@@ -342,6 +348,7 @@ def test_what_unlearning_and_the_oracle_took_is_counted_in_rounds_and_bytes():
     assert 0 < 10 * found.bytes_sent < found.oracle_bytes_sent
 
 
+@pytest.mark.slow
 def test_what_is_relearnt_goes_on_from_what_devices_keep_and_leaves_them_as_they_were():
     case = case_of(SHARING, kind="erase", share=0.5)
     after, _ = unlearn(SHARING, case.before, "erase", case.forget, 0)

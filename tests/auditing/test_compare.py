@@ -34,6 +34,7 @@ def untimed(rows):
     return [{name: value for name, value in row.items() if name not in TIMED} for row in rows]
 
 
+@pytest.mark.slow
 def test_there_is_a_row_for_every_combination_with_all_the_figures(data, tmp_path):
     rows = compare(plan(data, seeds=(0, 1), batches=(1, 4)), tmp_path / "out", jobs=1)
     assert [(row["seed"], row["forget"], row["method"]) for row in rows] == list(
@@ -45,12 +46,14 @@ def test_there_is_a_row_for_every_combination_with_all_the_figures(data, tmp_pat
     assert all(row["parameter_distance"] <= 1e-9 for row in rows if row["method"] == "own")
 
 
+@pytest.mark.slow
 def test_processes_beside_each_other_measure_what_one_does(data, tmp_path):
     one = compare(plan(data), tmp_path / "one", jobs=1)
     two = compare(plan(data), tmp_path / "two", jobs=2)
     assert untimed(one) == untimed(two)
 
 
+@pytest.mark.slow
 def test_attacks_of_other_packages_have_columns_and_are_found_by_processes_of_their_own(data, tmp_path, install):
     install("retract.attacks", second="tests.auditing.plugged:SECOND")
     mine = plan(data, attacks=("second",))
@@ -68,6 +71,7 @@ def test_attacks_of_other_packages_have_columns_and_are_found_by_processes_of_th
     assert "AUC of attack second" not in write_comparison(tmp_path / "page", usual, {}).read_text()
 
 
+@pytest.mark.slow
 def test_processes_beside_each_other_share_the_threads_and_leave_the_environment(data, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
@@ -78,6 +82,7 @@ def test_processes_beside_each_other_share_the_threads_and_leave_the_environment
     assert dict(os.environ) == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_goes_on_where_it_was(data, tmp_path, monkeypatch):
     out, ran = tmp_path / "out", []
     whole = compare(plan(data), out, jobs=1)

@@ -281,6 +281,7 @@ def test_nothing_to_compare_with_is_refused() -> None:
         audit_scores(BEFORE, BEFORE, forget=pd.DataFrame({"user": [1], "item": [2]}), items=[2])
 
 
+@pytest.mark.slow
 def test_the_audit_is_imported_without_what_only_some_of_it_needs() -> None:
     rooms = "external, adapters, score_files, standing, verdict"
     heavy = "torch, polars, pandas, matplotlib, jinja2, implicit, lenskit, rectools"

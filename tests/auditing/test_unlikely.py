@@ -26,6 +26,7 @@ def spectral_scores(shared, edges, seed):
     return (table[edges.users] * table[shared.n_users + edges.items]).sum(axis=1)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32), amount=st.integers(1, 60), density=st.floats(0.1, 0.6))
 def test_they_are_new_exactly_so_many_and_paired_with_others_that_are_new(seed, amount, density):
     shared, taken = random_interactions(seed % 97, 20, 30, density), random_interactions(seed % 89 + 1, 20, 30, density)
@@ -72,6 +73,7 @@ def test_a_model_of_the_clean_data_finds_them_less_likely_than_canaries_and_thei
     assert abs(decoys.mean() - scores["unlikely"].mean()) < 0.1 * spread
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_the_attack_sees_them_before_and_cannot_tell_them_from_their_like_afterwards(kind):
     cell = Cell("exact", {"ridge": "5"}, "unlikely:150", kind, 1.0, 0, batches=(5,))
@@ -100,6 +102,7 @@ def test_the_oracle_of_an_erasure_is_the_model_of_the_clean_data():
     assert row["recall@20_after"] == pytest.approx(row["recall@20_oracle"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_they_cost_more_accuracy_than_canaries_do(shared_data):
     held, test = load(shared_data / "ml-100k.parquet").split(seed=0)
     clean = Sharing.by_ratio(held, 1.0)

@@ -42,6 +42,7 @@ def test_beside_guessing_the_interval_is_that_of_the_auc_with_students_quantile(
     assert gap.half == pytest.approx(wider * (alone.high - alone.low) / 2)
 
 
+@pytest.mark.slow
 def test_the_interval_is_as_wide_as_resampling_users_makes_it() -> None:
     one, users = attack(5, n_users=150)
     other = one + np.random.default_rng(6).normal(size=one.shape)

@@ -44,6 +44,7 @@ def asked(data, tmp_path, *settings, system="exact"):
     return folder
 
 
+@pytest.mark.slow
 def test_an_audited_unlearning_tells_its_figures_and_leaves_a_certificate_that_verifies(data, tmp_path, key):
     folder = asked(data, tmp_path)
     answer = retract("unlearn", folder, "--audit", "--oracle", "--json")
@@ -85,6 +86,7 @@ def test_training_tells_what_preparing_took_where_something_was_prepared(data, t
     assert "prepare" not in retract("train", "exact", "--data", data, "--out", tmp_path / "b").out
 
 
+@pytest.mark.slow
 def test_certificates_chain_and_an_older_one_still_verifies(data, tmp_path):
     folder = asked(data, tmp_path)
     first = retract("unlearn", folder, "--audit", "--json").json
@@ -117,6 +119,7 @@ def test_erasures_and_unsharings_at_once_are_audited_apart(data, tmp_path):
     assert retract("verify", found["certificate"]).code == 0
 
 
+@pytest.mark.slow
 def test_fedshare_is_audited_too(data, tmp_path):
     folder = asked(data, tmp_path, *SETTINGS, system="fedshare")
     found = retract("unlearn", folder, "--audit", "--oracle", "--json").json["audit"]
@@ -124,6 +127,7 @@ def test_fedshare_is_audited_too(data, tmp_path):
     assert found["oracle_bytes_sent"] > found["bytes_sent"]
 
 
+@pytest.mark.slow
 def test_a_trained_folder_can_be_the_oracle_and_any_other_is_refused(data, tmp_path):
     folder = asked(data, tmp_path)
     before = on_disk(folder)
@@ -143,6 +147,7 @@ def test_a_trained_folder_can_be_the_oracle_and_any_other_is_refused(data, tmp_p
     assert found["parameter_distance"] == 0
 
 
+@pytest.mark.slow
 def test_an_oracle_of_another_system_or_catalog_is_refused_before_it_is_read(data, tmp_path):
     folder = asked(data, tmp_path)
     other = trained(data, tmp_path / "other", "lightgcn", "--set", "steps=2")
@@ -153,6 +158,7 @@ def test_an_oracle_of_another_system_or_catalog_is_refused_before_it_is_read(dat
     assert "other data" in retract("unlearn", folder, "--audit", "--oracle-folder", fewer).refusal()
 
 
+@pytest.mark.slow
 def test_a_folder_that_forgot_the_same_user_can_be_the_oracle_of_an_erasure(data, tmp_path):
     folder, same = (trained(data, tmp_path / name) for name in ("model", "same"))
     for each in (folder, same):
@@ -181,6 +187,7 @@ def test_one_user_alone_is_no_certainty(data, tmp_path):
     assert (found["attack_low"], found["attack_high"]) == (0, 1)
 
 
+@pytest.mark.slow
 def test_where_no_oracle_can_be_trained_the_line_says_so(data, tmp_path):
     folder = trained(data, tmp_path / "model")
     for number in range(60):
@@ -232,6 +239,7 @@ def compare(data, out, *options):
     return retract("compare", "--data", data, "--out", out, "--forget", "users:0.2", "--jobs", 1, *options)
 
 
+@pytest.mark.slow
 def test_a_comparison_writes_rows_a_table_and_a_page(data, tmp_path):
     answer = compare(data, tmp_path / "out", "--systems", "exact,naive,own", "--json").json
     assert [row["method"] for row in answer["rows"]] == ["naive", "own"]
@@ -243,6 +251,7 @@ def test_a_comparison_writes_rows_a_table_and_a_page(data, tmp_path):
     assert json.dumps(again["rows"]) == json.dumps(answer["rows"])
 
 
+@pytest.mark.slow
 def test_the_command_on_the_page_makes_it_again(tmp_path):
     held = clustered(60, 60).interactions
     path = tmp_path / "my data.csv"

@@ -66,6 +66,7 @@ def test_a_model_that_did_nothing_has_not_forgotten(room: Path) -> None:
     assert retract(*options).out.startswith("Not forgotten")
 
 
+@pytest.mark.slow
 def test_a_page_is_written_with_the_command_that_makes_it_again(room: Path, tmp_path: Path) -> None:
     out = tmp_path / "sub" / "page.html"
     answer = retract(*given(room, *FILES), "--out", out, "--json")
@@ -76,6 +77,7 @@ def test_a_page_is_written_with_the_command_that_makes_it_again(room: Path, tmp_
     assert f"page: {out}" in retract(*given(room, *FILES), "--out", out).out
 
 
+@pytest.mark.slow
 def test_columns_margin_and_the_test_part_can_be_named(room: Path, tmp_path: Path) -> None:
     names = {"user": "who", "item": "what", "score": "points"}
     for path in room.iterdir():
@@ -103,6 +105,7 @@ def test_what_cannot_be_audited_is_one_line(options: list[str], message: str) ->
     assert message in retract("audit", *options).refusal()
 
 
+@pytest.mark.slow
 def test_a_bad_margin_or_place_for_the_page_is_one_line_and_writes_nothing(room: Path, tmp_path: Path) -> None:
     before = on_disk(room)
     assert "margin is 0.7" in retract(*given(room, *FILES), "--margin", 0.7).refusal()

@@ -23,6 +23,7 @@ def assert_refused(room: Path, message: str, *arguments: object) -> None:
     assert on_disk(room) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -48,6 +49,7 @@ def test_data_that_cannot_be_used_is_refused(tmp_path: Path, content: str | None
     assert_refused(tmp_path, message, "train", "fedshare", "--data", data, "--out", tmp_path / "run", *SETTINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -72,6 +74,7 @@ def test_an_option_of_training_out_of_its_range_is_refused(
     assert_refused(tmp_path, message, *arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -106,6 +109,7 @@ def test_what_was_never_shared_is_named_per_item_and_nothing_is_applied(folder: 
     assert_refused(folder.parent, message, "unshare", folder, "--user", "u1", "--items", names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_the_same_cannot_be_withdrawn_twice(folder: Path, kind: str) -> None:
     held = load(folder)
@@ -123,6 +127,7 @@ def test_the_same_cannot_be_withdrawn_twice(folder: Path, kind: str) -> None:
     assert_refused(folder.parent, one, kind, folder, *again)
 
 
+@pytest.mark.slow
 def test_the_same_item_cannot_be_erased_twice(folder: Path) -> None:
     held = load(folder)
     item = held.catalog.item_ids[held.trained.shared.items_of(held.catalog.user("u1"))[0]]
@@ -156,6 +161,7 @@ UNREAD = {"data": ["status"], "private": ["status"], "model": ["status", "unshar
 """Commands that do not need a file, so that what is wrong with it is no matter to them."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "fault"),
     [(command, fault) for fault in FAULTS for command in COMMANDS if command not in UNREAD.get(fault, [])],
@@ -196,6 +202,7 @@ def break_folder(folder: Path, fault: str) -> None:
         shutil.rmtree(served(folder, {"lost version": "server", "lost devices": "devices"}[fault]))
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_not_ours_is_never_written_to(ratings: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("precious")

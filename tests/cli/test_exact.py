@@ -44,6 +44,7 @@ def assert_like_trained(folder: Path) -> None:
         assert norm(own - table) <= 1e-9 * norm(table)
 
 
+@pytest.mark.slow
 def test_new_data_enters_as_if_it_had_been_there_from_the_start(exact: Path, news: Path) -> None:
     before = retract("status", exact, "--json").json
     report = retract("extend", exact, "--data", news, *SHARE_ALL).json
@@ -54,6 +55,7 @@ def test_new_data_enters_as_if_it_had_been_there_from_the_start(exact: Path, new
     assert retract("recommend", exact, "--user", "new", "-k", 3, "--json").json["items"]
 
 
+@pytest.mark.slow
 def test_the_same_data_twice_changes_no_byte(exact: Path, news: Path) -> None:
     retract("extend", exact, "--data", news, *SHARE_ALL)
     before = on_disk(exact)
@@ -62,6 +64,7 @@ def test_the_same_data_twice_changes_no_byte(exact: Path, news: Path) -> None:
     assert on_disk(exact) == before
 
 
+@pytest.mark.slow
 def test_new_data_and_withdrawals_may_follow_each_other(exact: Path, news: Path) -> None:
     for command in (
         ("erase", exact, "--user", "u2"),
@@ -78,6 +81,7 @@ def test_new_data_and_withdrawals_may_follow_each_other(exact: Path, news: Path)
     assert_like_trained(exact)
 
 
+@pytest.mark.slow
 def test_what_is_asked_to_be_erased_does_not_come_back_by_the_side_door(exact: Path, news: Path) -> None:
     retract("extend", exact, "--data", news, *SHARE_ALL)
     retract("erase", exact, "--user", "new", "--items", "j0")
@@ -92,6 +96,7 @@ def test_what_was_held_out_stays_held_out(exact: Path, ratings: Path) -> None:
     assert load(exact).test == test
 
 
+@pytest.mark.slow
 def test_data_without_ratings_may_follow_data_with_them(exact: Path, tmp_path: Path) -> None:
     (tmp_path / "plain.csv").write_text("user,item\nnew,i0\nnew,i3\n")
     report = retract("extend", exact, "--data", tmp_path / "plain.csv", *SHARE_ALL).json
@@ -107,6 +112,7 @@ def test_what_trains_by_rounds_cannot_be_extended(folder: Path, news: Path) -> N
     assert on_disk(folder) == before
 
 
+@pytest.mark.slow
 def test_a_batch_waits_until_enough_users_ask(exact: Path) -> None:
     retract("erase", exact, "--user", "u1", "--fraction", 0.5)
     retract("erase", exact, "--user", "u1")
@@ -121,6 +127,7 @@ def test_a_batch_waits_until_enough_users_ask(exact: Path) -> None:
     assert "at-least is 0" in retract("unlearn", exact, "--at-least", 0).refusal()
 
 
+@pytest.mark.slow
 def test_who_withdraws_nothing_shared_does_not_fill_a_batch(exact: Path) -> None:
     held = load(exact)
     user = held.test.active_users()[0]
@@ -132,6 +139,7 @@ def test_who_withdraws_nothing_shared_does_not_fill_a_batch(exact: Path) -> None
     assert retract("unlearn", exact, "--json").json["requests"] == 2
 
 
+@pytest.mark.slow
 def test_measuring_can_be_left_out(exact: Path) -> None:
     retract("erase", exact, "--user", "u1")
     done = retract("unlearn", exact, "--no-measure", "--json").json
@@ -140,6 +148,7 @@ def test_measuring_can_be_left_out(exact: Path) -> None:
     assert_like_trained(exact)
 
 
+@pytest.mark.slow
 def test_a_shipped_file_recommends_without_the_folder(exact: Path, tmp_path: Path) -> None:
     file = tmp_path / "model"
     report = retract("ship", exact, "--out", file, "--json").json

@@ -37,6 +37,7 @@ def news(tmp_path: Path) -> Path:
     return write(tmp_path / "news.csv", "user,item,rating", "new,i0,5", "new,j0,4", "new,j1,3", "new,i1,2", "u1,j0,4")
 
 
+@pytest.mark.slow
 def test_a_script_gets_its_keys_and_stdout_is_the_answer_alone(exact: Path, news: Path) -> None:
     before = retract("status", exact, "--json").json
     answer = in_process_of_its_own("extend", exact, "--data", news, "--json")
@@ -100,6 +101,7 @@ def test_the_help_says_that_there_is_no_new_split() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
@@ -142,6 +144,7 @@ def test_what_trains_by_rounds_is_refused(folder: Path, news: Path) -> None:
     assert_refused(f"error: fedshare cannot take in new data without training again; {others}", folder, news)
 
 
+@pytest.mark.slow
 def test_two_extensions_at_once_leave_one_whole_folder(exact: Path, news: Path, tmp_path: Path) -> None:
     """Whoever comes second either sees the first one's state or is refused; nothing is mixed or lost."""
     other = write(tmp_path / "other.csv", "user,item,rating", "late,k0,5", "late,i0,4")

@@ -60,6 +60,7 @@ def test_ctrl_c_while_training_leaves_what_was_there(ratings: Path, folder: Path
     assert on_disk(room) == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_training_says_where_it_can_be_resumed_once_its_place_is_kept(
     ratings: Path, tmp_path: Path
 ) -> None:
@@ -77,6 +78,7 @@ def test_ctrl_c_while_training_says_where_it_can_be_resumed_once_its_place_is_ke
     assert on_disk(out) == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_unlearning_leaves_the_request_pending(ratings: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert retract(*endless(ratings, out, "rounds=2", f"unlearn_steps={ENDLESS}")).code == 0

@@ -42,6 +42,7 @@ def shared_items(folder: Path, user: str) -> list[str]:
     return [str(held.catalog.item_ids[item]) for item in held.trained.shared.items_of(held.catalog.user(user))]
 
 
+@pytest.mark.slow
 def test_every_command_answers_with_the_keys_that_scripts_rely_on(ratings: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     trained = train(ratings, out).json
@@ -61,6 +62,7 @@ def test_every_command_answers_with_the_keys_that_scripts_rely_on(ratings: Path,
     assert done["metrics"].keys() >= METRICS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 @pytest.mark.parametrize("part", ["some", "half", "all"])
 def test_a_request_waits_and_changes_nothing_until_it_is_applied(folder: Path, kind: str, part: str) -> None:
@@ -98,6 +100,7 @@ def test_a_request_waits_and_changes_nothing_until_it_is_applied(folder: Path, k
     assert on_disk(folder) == whole
 
 
+@pytest.mark.slow
 def test_people_are_told_what_was_done_and_what_comes_next(ratings: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     for arguments, told in (
@@ -115,6 +118,7 @@ def test_people_are_told_what_was_done_and_what_comes_next(ratings: Path, tmp_pa
         assert told in answer.out
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_folder_and_figures(ratings: Path, tmp_path: Path) -> None:
     def life(name: str, seed: int) -> tuple[dict[str, str], list[dict[str, object]]]:
         out = tmp_path / name
@@ -137,6 +141,7 @@ def test_the_same_seed_gives_the_same_folder_and_figures(ratings: Path, tmp_path
     assert first[1] != other[1]
 
 
+@pytest.mark.slow
 def test_a_request_is_there_for_the_next_process_and_stdout_is_its_answer_alone(folder: Path) -> None:
     answer = in_process_of_its_own("unshare", folder, "--user", "u1", "--json")
     assert answer.err == ""
@@ -206,6 +211,7 @@ def quick(*arguments: object) -> tuple[subprocess.CompletedProcess[str], float]:
     return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["help", "status"])
 def test_help_and_status_are_quick_for_they_load_nothing_that_computes(folder: Path, command: str) -> None:
     arguments = {"help": ["--help"], "status": ["status", folder]}[command]
@@ -215,6 +221,7 @@ def test_help_and_status_are_quick_for_they_load_nothing_that_computes(folder: P
     assert min(seconds for _, seconds in runs) <= 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["train", "-h"], ["audit", "--help"], ["--version"]])
 def test_every_help_loads_nothing_that_computes(arguments: list[str]) -> None:
     done, _ = quick(*arguments)

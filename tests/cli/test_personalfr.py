@@ -79,6 +79,7 @@ def test_recommendations_are_predicted_ratings_within_the_scale(folder: Path) ->
     assert all(lowest <= score <= highest for score in scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_a_user_can_withdraw_and_is_still_served(folder: Path, kind: str) -> None:
     before = load(folder)
@@ -95,6 +96,7 @@ def test_a_user_can_withdraw_and_is_still_served(folder: Path, kind: str) -> Non
     assert retract("recommend", folder, "--user", user, "--json").json["items"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_withdrawing_everything_can_be_audited(folder: Path, tmp_path: Path, monkeypatch, kind: str) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -151,6 +153,7 @@ def test_the_part_held_out_can_be_chosen(ratings: Path, tmp_path: Path) -> None:
     assert "test part 1.5 lies outside (0, 1)" in answer.err
 
 
+@pytest.mark.slow
 def test_clients_can_hold_many_users(ratings: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     report = retract(*command(ratings, out), "--clients", 3).json
@@ -171,6 +174,7 @@ def news(folder: Path, *rows: str, header: str = "user,item,rating") -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_who_joins_later_is_served_from_the_frozen_decoder(folder: Path, tmp_path: Path) -> None:
     before = load(folder)
     known = before.interactions | before.test
@@ -234,6 +238,7 @@ def test_unsharing_changes_no_decoder_and_waits_only_for_what_does(folder: Path)
     assert retract("unlearn", folder, "--at-least", 2, "--json").json["waiting"] == 2
 
 
+@pytest.mark.slow
 def test_what_is_printed_and_the_comparison_s_page_show_rmse(ratings: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     stars = tmp_path / "stars.csv"
@@ -255,6 +260,7 @@ def test_what_is_printed_and_the_comparison_s_page_show_rmse(ratings: Path, tmp_
     assert "--rating-col stars_given" in page
 
 
+@pytest.mark.slow
 def test_an_audit_for_people_shows_rmse_where_ratings_are_predicted(folder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert retract("erase", folder, "--user", str(load(folder).catalog.user_ids[1]), "--all").code == 0

@@ -57,6 +57,7 @@ def test_a_training_that_was_killed_twice_ends_with_the_model_of_an_undisturbed_
     assert not (out / "devices" / "training").exists()
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_is_taken_up_within_one_process(
     ratings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +78,7 @@ def test_what_was_interrupted_is_taken_up_within_one_process(
     assert "resumed at" not in asked.out
 
 
+@pytest.mark.slow
 def test_force_begins_anew(ratings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, few = tmp_path / "run", ("--set", "rounds=6")
     stop_after(3, monkeypatch)

@@ -51,6 +51,7 @@ def unlearned(folder: Path, *options: object) -> Answer:
     return retract("unlearn", folder, "--json", *options)
 
 
+@pytest.mark.slow
 def test_its_status_says_that_what_is_private_is_elsewhere(server: Path) -> None:
     found = retract("status", server, "--json").json
     assert found["private"] is None
@@ -58,6 +59,7 @@ def test_its_status_says_that_what_is_private_is_elsewhere(server: Path) -> None
     assert "those of the devices are elsewhere" in retract("status", server).out
 
 
+@pytest.mark.slow
 def test_it_recommends_by_what_it_holds(server: Path) -> None:
     best = retract("recommend", server, "--user", "u1", "-k", 5, "--json").json["items"]
     assert len(best) == 5
@@ -66,6 +68,7 @@ def test_it_recommends_by_what_it_holds(server: Path) -> None:
     assert not set(held.tolist()) & {line["item"] for line in best}
 
 
+@pytest.mark.slow
 def test_an_unsharing_is_recorded_and_applied(server: Path) -> None:
     before = retract("status", server, "--json").json
     code = load(server).catalog.user("u1")
@@ -81,6 +84,7 @@ def test_an_unsharing_is_recorded_and_applied(server: Path) -> None:
     assert not (server / "devices").exists()
 
 
+@pytest.mark.slow
 def test_an_erasure_is_applied_where_the_model_learnt_from_what_is_shared_alone(server: Path) -> None:
     system = system_of(server)
     assert retract("erase", server, "--user", "u1").code == 0
@@ -99,6 +103,7 @@ def test_an_erasure_is_applied_where_the_model_learnt_from_what_is_shared_alone(
         assert names == []
 
 
+@pytest.mark.slow
 def test_an_unlearning_is_audited_and_certified_and_the_certificate_holds(
     server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +117,7 @@ def test_an_unlearning_is_audited_and_certified_and_the_certificate_holds(
     assert told == done["audits"]
 
 
+@pytest.mark.slow
 def test_an_oracle_needs_the_devices_but_where_all_is_shared(
     server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def forget(folder: Path, *kinds_and_users: str) -> Answer:
 # --- the backbone -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["lightgcn", "sgl", "simgcl"])
 def test_the_backbone_is_the_setting_of_that_name(ratings: Path, tmp_path: Path, backbone: str) -> None:
     by_option, by_setting = tmp_path / "a", tmp_path / "b"

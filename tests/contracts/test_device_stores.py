@@ -74,6 +74,7 @@ def test_the_suite_passes_on_a_store_that_is_not_broken() -> None:
     assert broken_statements(_suite(MemoryDevices)) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "statement"),
     [

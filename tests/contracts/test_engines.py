@@ -81,6 +81,7 @@ def test_the_suite_passes_on_an_engine_that_is_not_broken() -> None:
     assert broken_statements(_suite(LocalEngine)) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "statement"),
     [

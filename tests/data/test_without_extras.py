@@ -44,6 +44,7 @@ print(*(name for name in ("scipy", "polars", "pandas", "torch", "pydantic") if n
     assert ran.stdout.strip() == ""
 
 
+@pytest.mark.slow
 def test_matrices_and_arrays_are_data_and_can_be_shared_split_and_told_by_a_digest():
     code = """
 import numpy as np, scipy.sparse as sp
@@ -61,6 +62,7 @@ print(retained_digest(to_dataset(same).interactions) == retained_digest(data.int
     assert run(code) == ["4 1 2", "0", "True"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -30,6 +30,7 @@ def frame(data, rank=None):
     return pd.DataFrame(columns if rank is None else {**columns, Columns.Rank: rank})
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.integers(1, 10))
 def test_recall_and_ndcg_equal_those_of_rectools(seed, k):
     history = random_interactions(seed)

@@ -115,6 +115,7 @@ def numbering(request, monkeypatch):
         monkeypatch.setattr(graph, "RENUMBER_FROM", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.usefixtures("numbering")
 def test_final_embeddings_and_their_gradient_equal_the_dense_layers(name):
@@ -125,6 +126,7 @@ def test_final_embeddings_and_their_gradient_equal_the_dense_layers(name):
     assert_same_value_and_gradient(got.square().sum(), want.square().sum(), nodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.usefixtures("numbering")
@@ -174,6 +176,7 @@ def test_a_batch_contrasts_the_edges_that_it_begins_with_and_no_more_than_are_as
     assert_same_value_and_gradient(loss.of_batch(bipartite, nodes, batch), want, nodes)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000), st.integers(1, 60), st.floats(0, 1))
 @settings(max_examples=30, deadline=None)
 def test_the_ranking_losses_of_an_epochs_batches_average_to_that_of_all_edges(seed, size, exponent):
@@ -200,6 +203,7 @@ def test_a_contrast_depends_on_its_key_alone(name):
     assert len({contrast(AT), *map(contrast, others)}) == 1 + len(others)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000), st.sampled_from(["left view", "right view"]))
 @settings(deadline=None)
 def test_noise_has_its_length_and_lies_in_the_rows_own_orthant(seed, purpose):

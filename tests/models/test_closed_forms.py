@@ -159,6 +159,7 @@ def test_the_inverse_over_a_larger_catalog_is_the_one_made_from_nothing():
 # --- graph filter -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(SEEDS, st.integers(1, 30))
 def test_a_changed_gram_is_always_the_dense_sum_and_leaves_what_it_came_from(seed, n_changes):
     draw = np.random.default_rng(seed)

@@ -110,6 +110,7 @@ def some(data: Interactions, seed: int) -> Interactions:
     return data.where(np.random.default_rng(seed).random(len(data)) < 0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_steps_of_all_nodes_are_those_of_dense_curvatures_node_by_node(name, seed, monkeypatch):

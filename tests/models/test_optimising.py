@@ -22,6 +22,7 @@ def step(adam: torch.optim.Optimizer, parameters: list[torch.Tensor]) -> None:
     adam.step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, True])
 def test_an_optimiser_that_was_put_back_goes_on_bit_for_bit(fused):
     straight = start()
@@ -42,6 +43,7 @@ def test_an_optimiser_that_was_put_back_goes_on_bit_for_bit(fused):
     assert all(np.array_equal(kept[name], copies[name]) for name in copies)
 
 
+@pytest.mark.slow
 def test_what_is_taken_out_names_every_parameter_and_another_name_restores_nothing():
     parameters = start()
     adam = adam_over(parameters, fused=True)

@@ -76,12 +76,14 @@ def verdict(**changes):
     return only(row(**changes)).entries[0].verdict
 
 
+@pytest.mark.slow
 def test_it_writes_three_files_and_gives_back_the_page(tmp_path):
     out = tmp_path / "deep" / "out"
     assert write_comparison(out, many(), ABOUT) == out / "index.html"
     assert sorted(path.name for path in out.iterdir()) == ["index.html", "rows.csv", "table.tex"]
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone(tmp_path):
     page = write_comparison(tmp_path, many(), ABOUT).read_text()
     assert "<script" not in page
@@ -93,12 +95,14 @@ def test_the_page_stands_alone(tmp_path):
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_every_chart_and_table_says_what_it_is(tmp_path):
     page = write_comparison(tmp_path, many(), ABOUT).read_text()
     assert page.count('role="img" aria-label="') == page.count("<svg")
     assert page.count("<table") == page.count("<caption")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rows",
     [
@@ -117,6 +121,7 @@ def test_little_is_enough(rows, tmp_path):
     assert not re.search(r"\b(nan|inf|None)\b", page)
 
 
+@pytest.mark.slow
 def test_names_are_text_whatever_they_hold(tmp_path):
     rows = [row(method, system=HOSTILE, forget=HOSTILE, difference_auc_2=0.7) for method in (HOSTILE, "naive")]
     about = {"data": HOSTILE, "skipped": [{"system": HOSTILE, "method": HOSTILE, "reason": HOSTILE}]}
@@ -231,6 +236,7 @@ def test_what_some_seeds_lack_is_told():
     assert entry.of("seconds").show(wording.seconds) == "2.00\u202fs\u202f±\u202f0\u202fs"
 
 
+@pytest.mark.slow
 def test_labels_overlap_neither_each_other_nor_the_edge():
     names = ("own", "retrain", "naive", "finetune", "ascent", "fru", "scif", "a name of a method that is too long")
     marks = [Mark(name, "after", (0.001 * n, 0.01), (1 + 0.001 * n, 0.01)) for n, name in enumerate(names)]

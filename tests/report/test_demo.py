@@ -42,6 +42,7 @@ def written(source, tmp_path_factory):
     return out, figures, stages
 
 
+@pytest.mark.slow
 def test_it_writes_a_page_and_its_figures_and_nothing_else(written):
     out, figures, _ = written
     assert sorted(path.name for path in out.iterdir()) == ["figures.json", "index.html"]
@@ -49,6 +50,7 @@ def test_it_writes_a_page_and_its_figures_and_nothing_else(written):
     assert figures["report"] == str(out / "index.html")
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone(written):
     page = (written[0] / "index.html").read_text()
     assert "<script" not in page
@@ -74,6 +76,7 @@ def test_the_figures_hold_the_whole_story(written):
     assert stages[-1] == ("writing the report", 1, 1)
 
 
+@pytest.mark.slow
 def test_the_same_seed_tells_the_same_story(source):
     one, two = (tell(load(source), seed=3, config=CONFIG) for _ in range(2))
     assert one.people == two.people
@@ -92,6 +95,7 @@ def made(page):
     return section
 
 
+@pytest.mark.slow
 def test_the_page_says_how_it_was_made(story):
     section = made(render(story, Setting("retract demo --seed 0", "a <machine>", "some versions", "some day", 12.0)))
     assert "<code>retract demo --seed 0</code>" in section
@@ -104,6 +108,7 @@ def test_the_page_says_how_it_was_made(story):
     assert re.match(r"films: 60 users, 30 items,\s+\d+ ratings; held back for testing: ", facts["Data"])
 
 
+@pytest.mark.slow
 def test_settings_that_differ_from_the_defaults_are_told_and_no_others(story):
     setting = Setting("retract demo", "a machine", "versions", "today", 1.0)
     assert "<code>dimension=8</code>, <code>rounds=4</code>." in made(render(story, setting))
@@ -119,6 +124,7 @@ def test_the_demo_trains_with_the_settings_for_small_data(source, monkeypatch):
     assert [named["config"] for named in asked] == [SMALL]
 
 
+@pytest.mark.slow
 def test_writing_a_story_gives_its_figures(story, tmp_path):
     figures = write_demo(tmp_path, story, Setting.here("retract demo", 1.234))
     assert figures["seconds"] == 1.23
@@ -148,6 +154,7 @@ def test_who_lacks_the_extra_is_told_so_in_one_line_before_anything_is_done(lack
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_room_needs_nothing_to_draw_with_until_it_draws_and_never_torch():
     code = (
         "import sys\n"

@@ -23,6 +23,7 @@ def text_of(page: str) -> str:
     return " ".join(reader.found.split())
 
 
+@pytest.mark.slow
 def test_the_page_says_the_verdict_with_the_figures_that_it_goes_by(tmp_path: Path) -> None:
     audit = audit_scores(BEFORE, RETRAINED, oracle=ORACLE, forget=FORGET, history=LEFT)
     path = write_forgetting(
@@ -42,6 +43,7 @@ def test_the_page_says_the_verdict_with_the_figures_that_it_goes_by(tmp_path: Pa
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_without_an_oracle_the_page_shows_none_and_says_what_decides() -> None:
     audit = audit_scores(BEFORE, RETRAINED, forget=FORGET, items=EVERYTHING.catalog.item_ids)
     text = text_of(to_html(audit, {}))

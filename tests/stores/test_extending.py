@@ -91,6 +91,7 @@ def dense(held: Held, items: list[str]) -> dict[str, NDArray[np.float64]]:
 # --- the model --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("forget", [False, True])
 def test_the_model_is_that_of_a_training_on_everything_whatever_the_order_of_ids(
@@ -122,6 +123,7 @@ def test_the_model_is_that_of_a_training_on_everything_whatever_the_order_of_ids
         assert np.linalg.norm(mine[name] - table) <= 1e-9 * np.linalg.norm(table), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_one_extension_after_the_other_is_the_extension_by_both(tmp_path: Path, form: str) -> None:
     a, b = exact_folder(tmp_path / "a", form), exact_folder(tmp_path / "b", form)
@@ -272,6 +274,7 @@ def test_new_users_can_withdraw_all_that_they_gave(tmp_path: Path) -> None:
 # --- ratings and times ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder_has", [True, False])
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_ratings_and_times_stay_only_where_both_sides_have_them(tmp_path: Path, folder_has: bool, share: float) -> None:

@@ -123,6 +123,7 @@ def test_an_empty_folder_and_a_missing_parent_are_fine(made: Path, tmp_path: Pat
         assert load(out).trained.shared == load(made).trained.shared
 
 
+@pytest.mark.slow
 def test_a_folder_can_be_reached_through_a_link_and_from_inside(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +313,7 @@ def test_a_server_without_devices_erases_what_it_alone_has_learnt_from(tmp_path:
     assert "u2" not in load(folder).catalog.user_ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fedshare", "personalfr"])
 @pytest.mark.parametrize("private_alone", [False, True])
 def test_an_erasure_that_has_to_ask_devices_is_refused_without_them_and_stays_pending(
@@ -361,6 +363,7 @@ def without_torch(script: str, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_no_store_needs_torch_or_polars() -> None:
     script = """
 import pkgutil
@@ -376,6 +379,7 @@ print(sorted(names), [name for name in sys.modules if name.split(".")[0] in ("to
     assert found.strip().endswith("[]")
 
 
+@pytest.mark.slow
 def test_a_folder_of_exact_lives_without_torch(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "run", "exact")
     script = """

@@ -74,6 +74,7 @@ def test_what_is_erased_is_in_no_file(folder: Path) -> None:
         recommend_folder(folder, "u2")
 
 
+@pytest.mark.slow
 def test_an_erasure_of_some_items_leaves_the_others_where_they_were(folder: Path) -> None:
     before = load(folder)
     shared, private, held_out = (min(items(before, where, "u2")) for where in ("shared", "private", "test"))
@@ -84,6 +85,7 @@ def test_an_erasure_of_some_items_leaves_the_others_where_they_were(folder: Path
         assert items(after, where, "u2") == items(before, where, "u2") - {item}
 
 
+@pytest.mark.slow
 def test_a_user_with_nothing_left_to_train_on_is_no_longer_tested(folder: Path) -> None:
     held = load(folder)
     ask(folder, "erase", "u2", items=sorted(items(held, "shared", "u2") | items(held, "private", "u2")))
@@ -102,6 +104,7 @@ def test_what_is_held_out_can_be_erased_without_changing_the_model(folder: Path)
     assert np.array_equal(after.trained.model["items"], before.trained.model["items"])
 
 
+@pytest.mark.slow
 def test_erasing_wins_over_unsharing_the_same_item(folder: Path) -> None:
     item = min(items(load(folder), "shared", "u1"))
     ask(folder, "unshare", "u1", items=[item])
@@ -111,6 +114,7 @@ def test_erasing_wins_over_unsharing_the_same_item(folder: Path) -> None:
     assert not {pair for pair in pairs_on_disk(folder) if pair == (1, int(item[1:]))}
 
 
+@pytest.mark.slow
 def test_an_applied_request_keeps_its_count_and_no_item(folder: Path) -> None:
     for kind, user in (("unshare", "u1"), ("erase", "u2"), ("unshare", "u3")):
         ask(folder, kind, user)  # type: ignore[arg-type]
@@ -148,6 +152,7 @@ def test_a_request_that_arrives_meanwhile_is_kept(folder: Path) -> None:
     assert items(load(folder), "shared", "u3") == set()
 
 
+@pytest.mark.slow
 def test_what_somebody_asks_for_while_being_erased_is_done_with_it(folder: Path) -> None:
     held, late = load(folder), []
     ask(folder, "erase", "u2", items=sorted(items(held, "shared", "u2") | items(held, "private", "u2")))
@@ -313,11 +318,13 @@ def served_but_not_settled(folder: Path) -> list[Request]:
     return list(found.batch.requests)
 
 
+@pytest.mark.slow
 def test_status_knows_at_once_what_the_served_version_is_the_answer_to(folder: Path) -> None:
     served_but_not_settled(folder)
     assert (status(folder).pending, status(folder).applied) == (0, 3)
 
 
+@pytest.mark.slow
 def test_the_next_unlearning_finishes_the_ledger_and_applies_nothing_twice(folder: Path) -> None:
     asked = served_but_not_settled(folder)
     log = load(folder).trained.log

@@ -53,6 +53,7 @@ def test_a_kill_before_any_step_of_a_change_and_of_its_repair_leaves_the_old_or_
     assert found["steps"] > steps  # the sweep saw links, replacements, syncs and removals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["keep a round", "erase on devices", "keep a place"])
 def test_a_kill_before_any_step_on_devices_or_in_a_training_leaves_the_old_or_the_new(
     tmp_path: Path, scenario: str

@@ -134,6 +134,7 @@ def test_what_only_the_server_holds_is_told_to_no_device(folder: Path) -> None:
 # --- the caller's key -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_key_again_returns_the_first_request_and_records_nothing(folder: Path) -> None:
     first = ask(folder, "erase", "u1", key="k", fraction=0.4)
     before = on_disk(folder)

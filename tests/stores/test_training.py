@@ -143,6 +143,7 @@ def assert_equal_to_the_last_bit(mine: Held, theirs: Held) -> None:
     assert (mine.trained.shared, mine.sharing, mine.test) == (theirs.trained.shared, theirs.sharing, theirs.test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESUMABLE)
 def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit(tmp_path: Path, name: str) -> None:
     counted = StopAt(0)
@@ -161,6 +162,7 @@ def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit(tmp_path: Path, n
     assert None not in resumed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESUMABLE)
 def test_it_is_so_wherever_its_place_was_kept(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     original, calls, stop = Place.keep, 0, 0
@@ -185,6 +187,7 @@ def test_it_is_so_wherever_its_place_was_kept(tmp_path: Path, name: str, monkeyp
         assert_equal_to_the_last_bit(load(tmp_path / str(stop)), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fedshare", "personalfr"])
 def test_a_training_may_be_interrupted_again_and_again(tmp_path: Path, name: str) -> None:
     train(name, tmp_path / "whole")
@@ -227,6 +230,7 @@ def test_a_training_of_one_step_is_begun_anew(tmp_path: Path) -> None:
     train("exact", tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESUMABLE)
 def test_another_data_set_other_settings_or_another_seed_are_refused(tmp_path: Path, name: str) -> None:
     out = interrupted(name, tmp_path / "run")
@@ -268,6 +272,7 @@ def test_another_seed_alone_is_refused_where_the_data_is_the_same(tmp_path: Path
         train_folder(long_system("lightgcn"), parted, tmp_path / "run", options("lightgcn", seed=4, resume=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["place.json", "tables"])
 def test_a_damaged_place_is_named_and_only_force_begins_anew(tmp_path: Path, file: str) -> None:
     out = interrupted("fedshare", tmp_path / "run")

@@ -172,6 +172,7 @@ def test_reading_takes_no_lock_and_changes_nothing(store: VersionStore) -> None:
     assert sorted(store.folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_readers_and_a_writer_at_once_always_find_a_whole_version(store: VersionStore) -> None:
     found, done = [], threading.Event()
 

@@ -29,6 +29,7 @@ def trained(seed: int = 0, **settings: object) -> dict[str, np.ndarray]:
     return backbone_training.tables(config, TRAIN, nodes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch", [0, 100])
 def test_every_backbone_learns_the_checkerboard(name, batch):
@@ -36,6 +37,7 @@ def test_every_backbone_learns_the_checkerboard(name, batch):
     assert evaluate(DotProduct(tables["users"], tables["items"]), TRAIN, TEST, 4).mean()["recall@4"] > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch", [0, 100])
 def test_training_depends_on_its_seed_alone(name, batch):

@@ -87,6 +87,7 @@ def forget_users(system: str, method: str, kind="unshare", seed: int = 5) -> tup
     return made.server.unlearn(trained, withdrawal, engine_of(made, after), seed=seed), after, withdrawal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("system", "method"), FITTING)
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_a_method_forgets_in_the_store_and_leaves_what_it_was_given_as_it_was(system, method, kind):
@@ -102,6 +103,7 @@ def test_a_method_forgets_in_the_store_and_leaves_what_it_was_given_as_it_was(sy
     assert np.isfinite(reader_of(made, new, after).scores(np.arange(6), after.interactions)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("system", "method"), FITTING)
 def test_a_method_gives_the_same_result_for_the_same_seed(system, method):
     one, two = (forget_users(system, method)[0] for _ in range(2))
@@ -109,6 +111,7 @@ def test_a_method_gives_the_same_result_for_the_same_seed(system, method):
     assert_same_tables(one.memory.tables, two.memory.tables, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("system", "method"), FITTING)
 def test_a_method_bears_that_everything_shared_is_withdrawn(system, method):
     made, trained, devices = trained_by(system, method)
@@ -152,6 +155,7 @@ def test_only_the_systems_own_way_is_prepared_for():
     assert ways["own"] is SYSTEMS["unlearnrec"].server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["retrain", "finetune"])
 def test_a_method_goes_by_the_settings_of_the_model_that_it_is_given(method):
     trained = trained_by("lightgcn", method)[1]
@@ -260,6 +264,7 @@ def minimum(objective, nodes: torch.Tensor, draws: int) -> torch.Tensor:
     return point.detach()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_scif_steps_towards_the_retrained_table_where_the_loss_is_strongly_regularised(seed):
     data, draws = checkerboard(20, 20)[0], 16
@@ -313,6 +318,7 @@ def erased_from(users: tuple[int, ...]) -> tuple[Trained, Trained, MemoryDevices
     return trained, ERASER.server.unlearn(trained, withdrawal, engine_of(ERASER, after), seed=9), after
 
 
+@pytest.mark.slow
 def test_receraser_trains_only_the_touched_shards_again():
     trained, new, _ = erased_from((0, 1))
     partition = trained.memory.tables["partition"]
@@ -325,6 +331,7 @@ def test_receraser_trains_only_the_touched_shards_again():
     assert again == sorted(touched)
 
 
+@pytest.mark.slow
 def test_receraser_gives_what_training_without_the_withdrawn_gives_with_the_same_partition():
     trained, new, _ = erased_from((0, 1))
     partition, config = trained.memory.tables["partition"], trained.config
@@ -352,6 +359,7 @@ def test_receraser_finds_the_held_out_items_before_and_after():
         assert found.mean(np.arange(2, TRAIN.n_users))["recall@20"] > 0.9
 
 
+@pytest.mark.slow
 def test_receraser_bears_that_everything_is_withdrawn_and_refuses_to_train_on_nothing():
     _, new, after = erased_from(tuple(range(TRAIN.n_users)))
     assert len(new.shared) == 0
@@ -390,6 +398,7 @@ def test_shards_fill_up_as_in_the_walk_through_all_pairs(seed):
 # --- trainings that were cut off --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "steps"),
     [(LIGHTGCN(LightGCNConfig(dimension=8, steps=5, layers=2)), 5), (ERASER, 4)],
@@ -410,6 +419,7 @@ def test_a_training_taken_up_after_any_step_is_the_undisturbed_one_bit_for_bit(s
         server.train(TRAIN, NoDevices(), seed=4, resume_from=kept[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["retrain", "finetune"])
 def test_a_method_resumes_the_training_of_the_system_that_it_wraps(method):
     kept, server = [], make_method(method, SYSTEMS["lightgcn"]).server

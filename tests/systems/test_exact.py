@@ -47,6 +47,7 @@ def test_a_user_who_shares_nothing_is_recommended_from_a_private_history(form):
     assert not system.server.recommender(trained).scores(keeping, trained.shared).any()
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 10_000),
     st.sampled_from([0.0, 0.5, 1.0]),

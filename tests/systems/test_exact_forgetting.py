@@ -53,6 +53,7 @@ def change(
     return system.server.extend(trained, new, engine_of(system, devices), seed=0), devices, devices.sharing.shared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exponent", [0, 0.5, 1])
 @pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=12)
@@ -68,6 +69,7 @@ def test_after_any_history_the_model_is_that_of_a_training_on_what_is_left(form,
         assert_same_tables(old.model, tables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_hundreds_of_withdrawals_one_after_another_do_not_add_up_to_an_error(form):
     data, draw = random_interactions(0, n_users=300, n_items=200, density=0.2), np.random.default_rng(0)

@@ -18,24 +18,28 @@ from tests.systems.fedshare_world import SYSTEM, TEST, TRAIN, assert_same_tables
 CONTRAST = FEDSHARE(FedShareConfig(dimension=16, rounds=30, unlearning="contrast"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [0, 0.5, 1])
 def test_it_finds_the_held_out_items_however_much_is_shared(ratio):
     trained, devices = train(ratio)
     assert evaluate(reader_of(SYSTEM, trained, devices), TRAIN, TEST).mean()["recall@20"] > 0.95
 
 
+@pytest.mark.slow
 def test_the_central_light_gcn_finds_them_too():
     system = make_system("lightgcn")
     trained, devices = train(1, system=system)
     assert evaluate(reader_of(system, trained, devices), TRAIN, TEST).mean()["recall@20"] > 0.95
 
 
+@pytest.mark.slow
 def test_the_server_finds_them_by_what_is_shared_with_it():
     trained, devices = train(0.8)
     shared = devices.sharing.shared
     assert evaluate(SYSTEM.server.recommender(trained), shared, TEST).mean()["recall@20"] > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ratio", "table"), [(0, "items"), (0.5, "global_items")])
 def test_the_server_reads_its_own_table_where_anything_is_shared_and_mixes_nothing_private(ratio, table):
     trained, _ = train(ratio)
@@ -44,17 +48,20 @@ def test_the_server_reads_its_own_table_where_anything_is_shared_and_mixes_nothi
     assert model.table is trained.model[table]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model_and_another_seed_another():
     one, two, other = train()[0], train()[0], train(seed=1)[0]
     assert_same_tables(one.model, two.model, rtol=0, atol=0)
     assert not np.allclose(one.model["items"], other.model["items"])
 
 
+@pytest.mark.slow
 def test_the_size_of_cohorts_never_matters():
     system = FEDSHARE(FedShareConfig(dimension=16, rounds=3))
     assert_same_tables(train(system=system)[0].model, train(system=system, cohort_interactions=40)[0].model)
 
 
+@pytest.mark.slow
 def test_training_never_goes_on_from_what_an_earlier_training_left_on_the_clients():
     first, devices = train()
     again = SYSTEM.server.train(devices.sharing.shared, engine_of(SYSTEM, devices), seed=0)
@@ -76,6 +83,7 @@ def test_a_single_user_is_refused():
         SYSTEM.server.train(data, engine_of(SYSTEM, MemoryDevices(Sharing.by_ratio(data, 1))), seed=0)
 
 
+@pytest.mark.slow
 def test_snapshots_are_kept_for_contrastive_unlearning_alone_spread_evenly_to_the_last_step():
     assert snapshot_steps(100, 4) == {25, 50, 74, 99}
     assert snapshot_steps(2, 5) == {0, 1}
@@ -83,6 +91,7 @@ def test_snapshots_are_kept_for_contrastive_unlearning_alone_spread_evenly_to_th
     assert len(snapshots_in(train(system=CONTRAST)[0].memory.tables)) == CONTRAST.config.snapshots
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_unlearning_forgets_and_leaves_the_old_model_as_it_was(kind):
     trained, devices = train()
@@ -97,6 +106,7 @@ def test_unlearning_forgets_and_leaves_the_old_model_as_it_was(kind):
     assert found.mean(staying)["recall@20"] > 0.95
 
 
+@pytest.mark.slow
 def test_contrastive_unlearning_keeps_one_snapshot_made_without_what_was_withdrawn():
     trained, devices = train(system=CONTRAST)
     new, _, _ = forget_users(trained, devices, method=CONTRAST)
@@ -104,6 +114,7 @@ def test_contrastive_unlearning_keeps_one_snapshot_made_without_what_was_withdra
     assert new.memory.nbytes < trained.memory.nbytes
 
 
+@pytest.mark.slow
 def test_a_model_forgets_as_it_was_trained_to_whatever_the_system_at_hand_is_set_to():
     trained, devices = train(system=CONTRAST)
     new, _, _ = forget_users(trained, devices, method=CONTRAST)
@@ -112,6 +123,7 @@ def test_a_model_forgets_as_it_was_trained_to_whatever_the_system_at_hand_is_set
     assert_same_tables(by_another.memory.tables, new.memory.tables, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_what_the_server_made_of_shared_data_is_afterwards_the_oracles_bit_for_bit(kind):
     trained, devices = train()
@@ -122,6 +134,7 @@ def test_what_the_server_made_of_shared_data_is_afterwards_the_oracles_bit_for_b
     assert not np.array_equal(new.model["global_items"], trained.model["global_items"])
 
 
+@pytest.mark.slow
 def test_erasing_in_as_many_rounds_as_training_is_training_again():
     system = FEDSHARE(FedShareConfig(dimension=8, rounds=5, erase_rounds=5))
     trained, devices = train(system=system)
@@ -130,6 +143,7 @@ def test_erasing_in_as_many_rounds_as_training_is_training_again():
     assert_same_tables(new.model, oracle.model, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_forgetting_twice_is_forgetting_at_once_for_the_server():
     trained, devices = train()
     once, _, _ = forget_users(trained, devices, users=(0, 1, 2))
@@ -138,6 +152,7 @@ def test_forgetting_twice_is_forgetting_at_once_for_the_server():
     assert_same_tables(once.memory.tables, twice.memory.tables, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_clients_go_on_from_where_they_are_after_unsharing_and_start_anew_after_erasing():
     trained, devices = train()
     unshared, after, _ = forget_users(trained, devices)
@@ -150,6 +165,7 @@ def test_clients_go_on_from_where_they_are_after_unsharing_and_start_anew_after_
     assert (last.kept(again.run).state["steps"] == SYSTEM.config.erase_rounds + 1).all()
 
 
+@pytest.mark.slow
 def test_no_round_has_the_number_of_an_earlier_one_of_its_training():
     trained, devices = train()
     first, after, _ = forget_users(trained, devices, users=(0,))
@@ -159,6 +175,7 @@ def test_no_round_has_the_number_of_an_earlier_one_of_its_training():
     assert (last.kept(more.run).state["steps"] == 35).all()
 
 
+@pytest.mark.slow
 def test_the_server_is_told_of_shared_interactions_only_when_everything_is_erased():
     trained, devices = train()
     _, after, withdrawal = forget_users(trained, devices, "erase")
@@ -168,6 +185,7 @@ def test_the_server_is_told_of_shared_interactions_only_when_everything_is_erase
     assert not np.isin([0, 1, 2, 3], after.kept(trained.run).clients).any()
 
 
+@pytest.mark.slow
 def test_unlearning_moves_the_forgotten_towards_the_oracle_and_deleting_from_the_store_does_not():
     odd = TRAIN.where((TRAIN.users == 0) & (TRAIN.items % 8 == 0))
     strange = Interactions.of(TRAIN.catalog, np.repeat([0, 2, 4], 3), [1, 3, 5] * 3)
@@ -184,6 +202,7 @@ def test_unlearning_moves_the_forgotten_towards_the_oracle_and_deleting_from_the
     assert abs(ranks["after"] - ranks["oracle"]) < abs(ranks["naive"] - ranks["oracle"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_all_that_was_shared_may_be_withdrawn(kind):
     trained, devices = train(np.r_[np.ones(4), np.zeros(36)])
@@ -193,6 +212,7 @@ def test_all_that_was_shared_may_be_withdrawn(kind):
     assert np.isfinite(reader_of(SYSTEM, new, after).scores(np.arange(5), after.interactions)).all()
 
 
+@pytest.mark.slow
 def test_the_oracle_is_the_training_that_never_knew():
     trained, devices = train()
     oracle, after, _ = forget_users(trained, devices, method=make_method("retrain", SYSTEM))
@@ -201,6 +221,7 @@ def test_the_oracle_is_the_training_that_never_knew():
     assert_same_tables(oracle.model, never.model, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_model_of_another_system_is_refused():
     trained, devices = train(1)
     exact = make_system("exact")

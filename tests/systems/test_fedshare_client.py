@@ -52,6 +52,7 @@ def run_in_parts(data, parts, **options):
     return total, engine
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.integers(2, 5))
 def test_the_update_of_all_equals_the_sum_over_any_split_of_the_users(seed, n_parts):
     data = random_interactions(seed)
@@ -72,6 +73,7 @@ def test_the_update_of_all_equals_the_sum_over_any_split_of_the_users(seed, n_pa
         assert (engine.traffic.up, engine.traffic.down) == (one.traffic.up, one.traffic.down)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.booleans())
 def test_a_vectorised_cohort_equals_the_clients_one_at_a_time(seed, shared):
     data, spec = random_interactions(seed), spec_for(15)
@@ -92,6 +94,7 @@ def test_a_vectorised_cohort_equals_the_clients_one_at_a_time(seed, shared):
     assert result.bytes_up == sent
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000))
 def test_what_a_client_is_said_to_send_is_what_its_update_weighs(seed):
     data = random_interactions(seed)

@@ -40,6 +40,7 @@ class Recorded:
         return self.results[-1]
 
 
+@pytest.mark.slow
 def test_the_coverage_weighs_what_those_share_who_answered_against_all_that_they_hold():
     devices = MemoryDevices(Sharing.by_ratio(TRAIN, np.linspace(0, 1, 40)))
     engine = Recorded(engine_of(SYSTEM, devices, dropout=0.6))
@@ -50,6 +51,7 @@ def test_the_coverage_weighs_what_those_share_who_answered_against_all_that_they
     assert float(trained.model["coverage"]) == pytest.approx(shared / held)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_it_learns_and_forgets_where_many_clients_do_not_answer(kind):
     devices = MemoryDevices(Sharing.by_ratio(TRAIN, 0.5))
@@ -71,6 +73,7 @@ class Silent(LocalEngine):
         return np.full(len(users), round not in self.silent)
 
 
+@pytest.mark.slow
 def test_a_round_that_nobody_answers_changes_nothing():
     system, tables = FEDSHARE(FedShareConfig(dimension=8, rounds=3)), []
     devices = MemoryDevices(Sharing.by_ratio(TRAIN, 0.5))
@@ -90,6 +93,7 @@ def test_a_training_that_nobody_answers_is_refused():
         SYSTEM.server.train(devices.sharing.shared, Silent(devices, range(100)), seed=0)
 
 
+@pytest.mark.slow
 def test_without_devices_unsharing_makes_the_servers_table_anew_and_leaves_the_rest():
     trained, devices = train()
     _, withdrawal = withdraw(devices, "unshare", trained.shared.of_users([0, 1, 2, 3]))
@@ -102,6 +106,7 @@ def test_without_devices_unsharing_makes_the_servers_table_anew_and_leaves_the_r
     assert (alone.log[-1]["rounds"], alone.run) == (0, trained.run)
 
 
+@pytest.mark.slow
 def test_without_devices_erasing_is_refused_and_nothing_is_changed():
     trained, devices = train()
     _, withdrawal = withdraw(devices, "erase", trained.shared.of_users([0]))
@@ -141,6 +146,7 @@ def assert_same_training(one: Trained, other: Trained, devices: MemoryDevices, o
     assert_same_tables(devices.kept(one.run).state, others.kept(one.run).state, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unlearning", ["refit", "contrast"])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_an_interrupted_training_goes_on_bit_for_bit_wherever_it_was_cut(unlearning, dropout):
@@ -178,6 +184,7 @@ def test_another_training_than_the_interrupted_one_is_refused():
         go_on(other, kept[0][0], devices, 0.0)
 
 
+@pytest.mark.slow
 def test_the_halves_are_made_and_models_are_read_without_torch():
     code = """
 import sys

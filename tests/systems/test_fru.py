@@ -84,6 +84,7 @@ def journal(devices: MemoryDevices, run: str, round: int) -> dict[str, np.ndarra
     return {name: np.concatenate([part[name] for part in written]) for name in written[0]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_the_updates_that_clients_log_are_each_ones_own_and_sum_to_the_aggregate(seed):
     data = random_interactions(seed)
@@ -108,6 +109,7 @@ def test_recording_changes_nothing_that_the_epoch_sends_or_keeps():
     assert_same_tables(recording.devices.kept("run").state, plain.devices.kept("run").state)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.sampled_from([0.1, 0.5, 1.0]), st.integers(2, 4))
 def test_what_is_recorded_and_summed_obeys_the_law_for_any_split_of_the_users(seed, kept, n_parts):
     data = random_interactions(seed)
@@ -126,6 +128,7 @@ def test_what_is_recorded_and_summed_obeys_the_law_for_any_split_of_the_users(se
         assert sum(result.bytes_up for result in results) == once.bytes_up
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000))
 def test_what_a_client_is_said_to_send_is_what_its_update_weighs(seed):
     data = random_interactions(seed)
@@ -150,6 +153,7 @@ def test_the_logged_sum_is_that_of_the_clients_asked_and_of_none_without_a_journ
     assert nobody["journal_bytes"] == 0
 
 
+@pytest.mark.slow
 def test_asking_for_what_was_logged_leaves_what_the_clients_keep():
     trained, devices = trained_by_fru()
     run, before = trained.run, {name: rows.copy() for name, rows in devices.kept(trained.run).state.items()}
@@ -177,6 +181,7 @@ def test_the_tasks_of_the_journal_are_the_devices_of_the_method_alone():
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_with_fru_is_training_and_what_it_logs_is_counted():
     trained, devices = trained_by_fru()
     plain, without = train(FEDSHARE_8)
@@ -200,6 +205,7 @@ def plain_traffic() -> int:
     return engine.traffic.up
 
 
+@pytest.mark.slow
 def test_the_server_keeps_norms_of_sums_and_nothing_of_a_single_client():
     trained, devices = trained_by_fru()
     rounds = ClientLog.of(trained).rounds
@@ -212,6 +218,7 @@ def test_the_server_keeps_norms_of_sums_and_nothing_of_a_single_client():
         assert log.length > log.kept > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_an_interrupted_training_goes_on_with_its_log_bit_for_bit(dropout):
     method = make_method("fru", FEDSHARE(FedShareConfig(dimension=8, rounds=5, server_steps=3)))
@@ -229,6 +236,7 @@ def test_an_interrupted_training_goes_on_with_its_log_bit_for_bit(dropout):
         assert resumed.memory.on_devices == trained.memory.on_devices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [FEDSHARE_8, make_method("fru", FEDSHARE_8, {"interval": 3})])
 def test_a_training_that_logged_otherwise_is_not_gone_on_with(other):
     devices, kept = MemoryDevices(Sharing.by_ratio(TRAIN, 0.5)), []
@@ -241,6 +249,7 @@ def test_a_training_that_logged_otherwise_is_not_gone_on_with(other):
 # --- the replay -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_replay_with_nothing_forgotten_gives_the_trained_tables():
     method = make_method("fru", FEDSHARE_8, {"kept": 1, "interval": 1})
     trained, devices = train(method)
@@ -258,6 +267,7 @@ def test_a_replayed_sum_has_the_new_direction_at_the_old_length():
     assert got.tensors["weight"] == 2
 
 
+@pytest.mark.slow
 def test_who_erases_takes_the_own_log_along_and_its_part_of_the_length():
     spec = logged_spec(CLIENTS, "fedshare", "run", 0, (3, 2))
     still_there = {"logged": np.array([[0, 0], [0, 0], [3, 0]], np.float32), "journal_bytes": np.asarray(16)}
@@ -275,6 +285,7 @@ def test_who_erases_takes_the_own_log_along_and_its_part_of_the_length():
     assert new.memory.on_devices < trained.memory.on_devices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_it_forgets_once_and_again(kind):
     trained, devices = trained_by_fru()
@@ -286,6 +297,7 @@ def test_it_forgets_once_and_again(kind):
     assert found.mean(np.arange(4, 40))["recall@20"] > 0.8
 
 
+@pytest.mark.slow
 def test_an_unlearning_replays_as_the_training_logged_whatever_the_method_is_set_to():
     trained, devices = trained_by_fru()
     new, _, _ = forget_users(trained, devices, "erase")
@@ -293,6 +305,7 @@ def test_an_unlearning_replays_as_the_training_logged_whatever_the_method_is_set
     assert_same_tables(other.model, new.model)
 
 
+@pytest.mark.slow
 def test_it_forgets_where_some_clients_do_not_answer():
     trained, devices = train(dropout=0.3)
     new, after, withdrawal = forget_users(trained, devices, "erase", dropout=0.3)
@@ -304,6 +317,7 @@ def test_it_forgets_where_some_clients_do_not_answer():
     assert found.mean(np.arange(4, 40))["recall@20"] > 0.8
 
 
+@pytest.mark.slow
 def test_fru_unlearns_only_what_fru_has_trained():
     trained, devices = train(FEDSHARE_8)
     with pytest.raises(ConfigError, match="no log of client updates in this model: train it with fru"):

@@ -95,6 +95,7 @@ class Silent:
 # --- learning ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["personal", "fedavg", "joint"])
 def test_it_predicts_ratings_that_were_held_out(mode):
     data, held = tastes()
@@ -107,6 +108,7 @@ def test_it_predicts_ratings_that_were_held_out(mode):
     assert (float(trained.model["lowest"]), float(trained.model["highest"])) == (2, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["personal", "fedavg", "joint"])
 def test_it_finds_what_was_held_out_where_nothing_is_rated(mode):
     system = system_of(mode=mode)
@@ -115,6 +117,7 @@ def test_it_finds_what_was_held_out_where_nothing_is_rated(mode):
     assert trained.config.feedback == "implicit"
 
 
+@pytest.mark.slow
 def test_the_seed_alone_decides_and_sharing_changes_nothing():
     system, (data, _) = system_of(rounds=5), tastes()
     one, again, all_shared, other = (
@@ -149,6 +152,7 @@ def test_what_is_published_are_arrays():
     assert all(type(table) is np.ndarray for table in trained.model.values())
 
 
+@pytest.mark.slow
 def test_who_joins_after_training_is_served_almost_as_well():
     data, held = tastes()
     system = system_of()
@@ -158,6 +162,7 @@ def test_who_joins_after_training_is_served_almost_as_well():
     assert rating_errors(model, data, held.of_users(newcomers)).rmse < 0.6
 
 
+@pytest.mark.slow
 def test_the_server_recommends_by_encoders_that_it_makes_of_what_is_shared():
     data, held = tastes()
     system = system_of()
@@ -192,6 +197,7 @@ def test_a_user_whose_ratings_are_all_held_out_has_no_say_and_still_gets_a_list(
     assert np.isfinite(scores).all()
 
 
+@pytest.mark.slow
 def test_more_rounds_go_on_from_the_model_and_from_the_clients_encoders():
     system, (data, held) = system_of(rounds=20), tastes()
     trained, devices, engine = train(system, data)
@@ -415,6 +421,7 @@ def test_what_was_not_prepared_to_forget_is_refused():
         system.server.unlearn(trained, withdrawal, engine_of(system, after), seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["personal", "fedavg", "joint"])
 def test_requests_add_up(mode):
     system, (data, _) = system_of(rounds=15, mode=mode), tastes()
@@ -430,6 +437,7 @@ def test_requests_add_up(mode):
     assert trained.shared == devices.sharing.shared
 
 
+@pytest.mark.slow
 def test_a_model_forgets_by_its_own_settings_whatever_the_system_at_hand_is_set_to():
     system, (data, _) = system_of(rounds=30, mode="fedavg"), tastes()
     trained, devices, _ = train(system, data)
@@ -460,6 +468,7 @@ def test_erasing_drops_the_encoders_of_those_who_ask_and_moves_the_decoder_witho
     assert not any(1 in users for _, _, users in engine.asked)
 
 
+@pytest.mark.slow
 def test_an_audit_sees_that_erased_ratings_are_no_longer_known():
     data, held = tastes()
     everything = data | held
@@ -492,6 +501,7 @@ def interrupted_everywhere(system: System, devices: MemoryDevices, dropout: floa
     return system.server.train(devices.sharing.shared, engine, seed=3, keep=keep), kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feedback", ["explicit", "implicit"])
 @pytest.mark.parametrize(
     ("mode", "n_clients", "dropout"), [("personal", None, 0.3), ("fedavg", None, 0.0), ("personal", 7, 0.0)]
@@ -550,6 +560,7 @@ def test_a_setting_that_was_stated_must_be_stated_again_even_where_it_is_the_def
 # --- without torch ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_server_without_torch_forgets_what_is_unshared_and_says_what_training_needs():
     code = """
 import sys

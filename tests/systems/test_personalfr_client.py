@@ -134,6 +134,7 @@ def one_by_one(config: PersonalFRConfig, data: Interactions, rounds: int = 2):
     return sums, encoders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feedback", ["explicit", "implicit"])
 @pytest.mark.parametrize("mode", ["personal", "fedavg", "joint"])
 def test_a_cohort_is_its_clients_one_at_a_time_each_with_a_dense_model(mode, feedback):
@@ -150,6 +151,7 @@ def test_a_cohort_is_its_clients_one_at_a_time_each_with_a_dense_model(mode, fee
                 assert_close(mine[name], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [{"clip": 1e-3}, {"clip": 1e3}, {"encoder_rate": 0.1}, {"read_published": False}])
 def test_it_is_so_however_gradients_are_clipped_and_whatever_encoders_read(given):
     config, data = settings(**given), rated()
@@ -158,6 +160,7 @@ def test_it_is_so_however_gradients_are_clipped_and_whatever_encoders_read(given
         assert_close(result.update.tensors[name], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["personal", "fedavg"])
 def test_the_size_of_cohorts_never_matters(mode):
     config, data = settings(mode=mode), rated()
@@ -171,6 +174,7 @@ def test_the_size_of_cohorts_never_matters(mode):
     assert (engine.traffic.up, engine.traffic.down) == (other.traffic.up, other.traffic.down)
 
 
+@pytest.mark.slow
 @drawn(st.integers(0, 10_000), st.integers(2, 4), st.sampled_from(["personal", "fedavg"]), st.booleans())
 def test_the_update_of_all_equals_the_sum_over_any_split_of_the_users(seed, n_parts, mode, explicit):
     config = settings(mode=mode, feedback="explicit" if explicit else "implicit", local_epochs=2)
@@ -269,6 +273,7 @@ def test_a_history_without_ratings_is_refused_by_a_model_for_ratings():
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feedback", ["explicit", "implicit"])
 @pytest.mark.parametrize("mode", ["personal", "fedavg"])
 @pytest.mark.parametrize("compress", [True, False])

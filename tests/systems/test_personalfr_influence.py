@@ -62,6 +62,7 @@ def chances(config, data) -> torch.Tensor:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_clients", [None, 4])
 @pytest.mark.parametrize("feedback", ["explicit", "implicit"])
 def test_a_pull_is_the_gradient_of_what_is_lost_on_average_and_its_shape_the_hessian(feedback, n_clients):

@@ -72,6 +72,7 @@ def dense_silo(config, data, users, parameters, broadcast, round):
     return model.parameters_by_name()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [{}, {"mode": "fedavg"}, {"read_published": False, "encoder_rate": 0.2}])
 def test_a_client_of_many_users_is_one_dense_model_for_all_of_them(given):
     config, data, devices = settings(**given), rated(), dealt(rated())
@@ -96,6 +97,7 @@ def test_a_client_of_many_users_is_one_dense_model_for_all_of_them(given):
             assert_close(devices.kept("run").state[name][client], expected, name=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feedback", ["explicit", "implicit"])
 @pytest.mark.parametrize("mode", ["personal", "joint"])
 def test_with_one_user_each_it_is_what_all_clients_at_once_are(mode, feedback):
@@ -128,6 +130,7 @@ def test_clients_are_never_parted_and_the_size_of_cohorts_never_matters():
     assert np.array_equal(users, np.flatnonzero(np.isin(engine.clients_of(everybody), chosen)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [{}, {"mode": "fedavg"}, {"compress": False}, {"feedback": "implicit"}])
 def test_what_a_client_is_said_to_send_is_what_its_update_weighs(given):
     config, data = settings(**given), rated(rated=given.get("feedback") != "implicit")
@@ -143,6 +146,7 @@ def test_what_a_client_is_said_to_send_is_what_its_update_weighs(given):
     assert engine.traffic.up == total
 
 
+@pytest.mark.slow
 def test_it_learns_and_all_users_of_a_client_that_loses_data_get_new_encoders():
     data, held = tastes()
     system, devices = system_of(rounds=80), dealt(data, 5)

@@ -72,6 +72,7 @@ def test_what_loses_its_last_edge_is_zero_and_its_users_get_what_is_popular(form
         assert np.isfinite(view.scores(np.arange(DATA.n_users), DATA)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_request_changes_a_copy_and_leaves_what_it_was_given_as_it_was(form, backbone):
@@ -130,6 +131,7 @@ def test_nothing_that_is_kept_shows_what_the_touched_nodes_were(form):
     assert not any(np.array_equal(after.memory.tables["made_for"], table) for table in trained.memory.tables.values())
 
 
+@pytest.mark.slow
 def test_the_items_of_someone_who_withdraws_everything_move_too():
     for backbone in BACKBONES:
         system, trained = ready_with(backbone=backbone)
@@ -157,6 +159,7 @@ def margin(system: UnlearnRecServer, trained: Trained, forget: Interactions) -> 
     return float((scores[forget.users, forget.items] - scores[forget.users, others])[unseen].mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "contrast", "part"),
     # SimGCL has no layer 0, the one by which the closed form sees what an edge left in a node: not much is asked of it.
@@ -173,6 +176,7 @@ def test_the_forgotten_come_nearer_to_where_a_model_puts_them_that_never_knew_th
     assert abs(forgot - oracle) < part * abs(naive - oracle)
 
 
+@pytest.mark.slow
 def test_the_papers_encoder_pushes_the_forgotten_down():
     system, trained = ready_with(encoder="paper", pretrain_steps=20)
     forget = some_edges(5, 0.05)
@@ -305,6 +309,7 @@ def test_what_is_published_is_all_that_a_device_reads_and_it_reads_as_the_server
 # --- a training that was cut off --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("batch", [0, 300])
 def test_a_training_taken_up_after_any_epoch_is_the_undisturbed_one_bit_for_bit(backbone, batch):
@@ -338,6 +343,7 @@ def test_every_training_begins_from_nothing_and_has_a_run_of_its_own():
 # --- in a folder ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_folder_is_trained_once_and_answers_one_request_after_the_other(form, backbone, tmp_path: Path):

@@ -122,6 +122,7 @@ def test_preparing_leaves_the_model_as_it_was_and_says_what_it_did(form):
     assert ("robustness" in done[0]) == (form == "paper")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_the_same_seed_gives_the_same_encoder_and_another_seed_another(form):
     system, trained = trained_with(encoder=form)

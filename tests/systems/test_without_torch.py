@@ -21,6 +21,7 @@ def run(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lightgcn", "receraser", "unlearnrec"])
 def test_a_central_system_is_chosen_and_its_tables_are_read_with_numpy_alone(name):
     out = run(f"""
@@ -33,6 +34,7 @@ print(system.server.config == system.config)
     assert out.splitlines() == ["[[3.0, 3.0, 3.0, 3.0]]", "True"]
 
 
+@pytest.mark.slow
 def test_a_method_is_chosen_with_numpy_alone():
     out = run("""
 for name in method_names():
@@ -42,6 +44,7 @@ for name in method_names():
     assert out.split() == ["400"] * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lightgcn", "receraser", "unlearnrec"])
 def test_training_tells_which_extra_it_needs(name):
     out = run(f"""
@@ -57,6 +60,7 @@ except MissingExtraError as error:
     assert out == f"{name} needs torch, which is not installed: pip install 'retract[learn]'\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["FedShare", "PersonalFR", "UnlearnRec", "LightGCN", "RecEraser"])
 def test_fitting_through_the_api_tells_which_extra_it_needs(name):
     out = run(f"""
