@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -40,3 +42,13 @@ def take(count: int) -> None:
     """Compute with so many threads where torch is loaded already, which reads the environment only once."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
+
+
+@cache
+def two_threads() -> ThreadPoolExecutor:
+    """Two that wait for work, for what is bound by memory: to make them anew takes as long as such work itself."""
+    return ThreadPoolExecutor(2)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=two_threads.cache_clear)  # a fork has none of them

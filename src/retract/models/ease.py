@@ -12,6 +12,7 @@ from scipy.linalg import lapack
 
 from retract import streams
 from retract.errors import ConfigError
+from retract.threads import two_threads
 
 BLOCK = 64
 """Rows that stay in the cache together."""
@@ -89,13 +90,18 @@ def changed_inverse(inverse: Matrix, users: sp.csr_matrix, weights: Matrix) -> M
     moved = _times(users, inverse)
     solved = np.linalg.solve(users @ moved.T + np.diag(1 / weights), moved)
     out = np.empty(inverse.shape)
-    for begin in range(0, len(inverse), BLOCK):  # by blocks that stay in the cache: one pass over P
-        rows = slice(begin, begin + BLOCK)
-        if len(moved) == 1:
-            np.multiply(moved[0, rows, None], solved[0], out=out[rows])  # BLAS would wake its threads for it
-        else:
-            np.matmul(moved[:, rows].T, solved, out=out[rows])
-        np.subtract(inverse[rows], out[rows], out=out[rows])
+
+    def fill(first: int) -> None:
+        """Every other block of rows, each while it is in the cache: one pass over P."""
+        for begin in range(first, len(inverse), 2 * BLOCK):
+            rows = slice(begin, begin + BLOCK)
+            if len(moved) == 1:
+                np.multiply(moved[0, rows, None], solved[0], out=out[rows])  # BLAS would wake its threads for it
+            else:
+                np.matmul(moved[:, rows].T, solved, out=out[rows])
+            np.subtract(inverse[rows], out[rows], out=out[rows])
+
+    list(two_threads().map(fill, (0, BLOCK)))
     return out
 
 
