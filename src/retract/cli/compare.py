@@ -104,8 +104,10 @@ def compare(
     """Put systems and methods through the same withdrawals and write the table, for people, papers and scripts."""
     from retract.auditing import compare as comparison
     from retract.report.comparison import write_comparison
+    from retract.report.page import require_page
 
     plan = design.plan(source)
+    require_page()  # before the hours that are to be told on it
     told = "what was measured stays: run it again to go on"
     with telling_what_is_left(out, "plan.json", lambda: told), progress_bars() as bars:
         rows = comparison.compare(plan, out, jobs=jobs, force=force, progress=bars)

@@ -126,7 +126,7 @@ class Update:
 def payload_bytes(update: Update) -> int:
     """What an update weighs on the wire, as its specification lays it out: numbers, and the places of sparse ones.
 
-    Row numbers and places are int32. That is what `encode` writes, but for its header.
+    Row numbers and places are int32. A transport's own header comes on top.
     """
     total, numbered = 0, set[str]()
     for name, spec in update.spec.tensors.items():

@@ -21,7 +21,9 @@ RETRAIN = MethodType("retrain", f"{_ROOM}.oracle:Retrain")
 NAIVE = MethodType("naive", f"{_ROOM}.oracle:Naive")
 FINETUNE = MethodType("finetune", f"{_ROOM}.finetune:FineTune", FineTuneConfig)
 ASCENT = MethodType("ascent", f"{_ROOM}.ascent:GradientAscent", GradientAscentConfig, extra="learn")
-FRU = MethodType("fru", f"{_ROOM}.fru:Fru", FruConfig, device_half=f"{_ROOM}.fru:FruDevice", trains=True, extra="learn")
+FRU = MethodType(
+    "fru", f"{_ROOM}.fru:Fru", FruConfig, device_half=f"{_ROOM}.fru_client:FruDevice", trains=True, extra="learn"
+)
 SCIF = MethodType("scif", f"{_ROOM}.scif:Scif", ScifConfig, extra="learn")
 
 __all__ = [

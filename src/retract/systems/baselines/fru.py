@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from retract.data import Interactions
 from retract.errors import ConfigError, FederationError
-from retract.federation import Broadcast, Engine, Kept, TaskMakers, TaskSpec, Update
-from retract.models.recommender import Recommender
+from retract.federation import Broadcast, Engine, TaskSpec, Update
 from retract.systems.base import (
     Checkpoint,
-    DeviceSide,
     Keep,
     Progress,
-    Published,
     ServerSide,
     Stopwatch,
     Trained,
@@ -23,7 +19,7 @@ from retract.systems.base import (
     no_progress,
     require_same_system,
 )
-from retract.systems.baselines.fru_config import LOGGED, RECORDING, FruConfig, logged_spec
+from retract.systems.baselines.fru_config import FruConfig, logged_spec
 from retract.systems.baselines.fru_log import STAGE, ClientLog, LoggingEngine, ReplayingEngine, RoundLog, with_log
 from retract.systems.baselines.wrapper import Wrapper, called, recorded
 from retract.systems.checks import require_extra
@@ -32,28 +28,6 @@ from retract.systems.fedshare.server import FedShareServer
 
 ATTEMPTS = 5
 """How often devices are asked for what they logged before those who are away are left out."""
-
-
-class FruDevice:
-    """The wrapped system's device, which also keeps a journal (a `DeviceSide`)."""
-
-    def __init__(self, device: DeviceSide) -> None:
-        self.device = device
-
-    @property
-    def tasks(self) -> TaskMakers:
-        """The system's, and the two of the journal."""
-        from retract.systems.baselines.fru_tasks import LoggedSum, RecordingEpoch
-
-        return {**self.device.tasks, RECORDING: RecordingEpoch, LOGGED: LoggedSum}
-
-    def reader(self, model: Published, kept: Kept) -> Recommender:
-        """The system's."""
-        return self.device.reader(model, kept)
-
-    def views(self, model: Published, kept: Kept) -> Mapping[str, Recommender]:
-        """The system's."""
-        return self.device.views(model, kept)
 
 
 class Fru(Wrapper):
