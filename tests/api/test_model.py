@@ -134,7 +134,7 @@ def test_a_shared_column_is_each_users_choice() -> None:
 
 
 def test_fedshare_asks_what_is_shared() -> None:
-    with pytest.raises(ConfigError, match="fedshare shares what its users choose: give share="):
+    with pytest.raises(SharingError, match="what is shared is for the users to choose: give a share"):
         made("FedShare").fit(frame())
 
 
@@ -143,7 +143,7 @@ def test_fedshare_asks_what_is_shared() -> None:
     [
         ([1, 2], "list"),
         (pd.DataFrame({"user": [1, 2]}), "no item column"),
-        (pd.DataFrame({"user": [1, 1], "item": [1, 2]}), "at least 2 users"),
+        (pd.DataFrame({"user": [1, 1], "item": [1, 2]}), "users with something to train on: 1; at least 2 are needed"),
         ("nowhere.csv", "nowhere.csv"),
     ],
 )

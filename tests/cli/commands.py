@@ -19,7 +19,8 @@ from tests.stores.folders import TINY, on_disk
 
 __all__ = ["SETTINGS", "Answer", "in_process_of_its_own", "on_disk", "retract", "start", "write_ratings"]
 
-SETTINGS = [text for name, value in TINY.items() for text in ("--set", f"{name}={value}")]
+SETTINGS = ["--share=0.5", "--test=0.2", *(f"--set={name}={value}" for name, value in TINY.items())]
+"""Of a small FedShare, half shared and a fifth held out; an option that follows goes before one of these."""
 
 
 class Answer(NamedTuple):

@@ -210,7 +210,7 @@ def test_nothing_pending_needs_no_audit(data, tmp_path):
 
 
 def test_what_no_model_had_learnt_is_certified_without_an_audit(data, tmp_path):
-    folder = trained(data, tmp_path / "model", "exact", "--share", 1)
+    folder = trained(data, tmp_path / "model", "exact", "--test", 0.2)
     held = load(folder)
     user = held.test.active_users()[0]
     items = ",".join(held.catalog.item_ids[held.test.items_of(user)])

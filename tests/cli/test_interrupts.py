@@ -45,7 +45,8 @@ def interrupted(stage: str, *arguments: object, once: Path | None = None) -> Ans
 
 def endless(data: Path, out: Path, *settings: str) -> list[object]:
     pairs = ["dimension=4", "layers=1", *settings]
-    return ["train", "fedshare", "--data", data, "--out", out, *(text for pair in pairs for text in ("--set", pair))]
+    chosen = ["--data", data, "--out", out, "--share", 0.5]
+    return ["train", "fedshare", *chosen, *(text for pair in pairs for text in ("--set", pair))]
 
 
 @pytest.mark.parametrize("over", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -21,7 +21,7 @@ QUICK = ["hidden=16", "code=8", "rounds=4", "participation=1", "min_support=0"]
 
 def command(data: Path, out: Path, *settings: str) -> list[object]:
     pairs = (part for pair in (*QUICK, *settings) for part in ("--set", pair))
-    return ["train", "personalfr", "--data", data, "--out", out, *pairs, "--json"]
+    return ["train", "personalfr", "--data", data, "--out", out, "--share", 0.5, "--test", 0.2, *pairs, "--json"]
 
 
 def without_ratings(ratings: Path, folder: Path) -> Path:
@@ -164,7 +164,7 @@ def test_clients_can_hold_many_users(ratings: Path, tmp_path: Path) -> None:
     assert retract("erase", out, "--user", user, "--all").code == 0
     assert retract("unlearn", out, "--json").json["requests"] == 1
     assert len(started(load(out))) == 2
-    answer = retract("train", "fedshare", "--data", ratings, "--out", tmp_path / "other", "--clients", 3)
+    answer = retract("train", "fedshare", "--data", ratings, "--out", tmp_path / "other", "--share", 1, "--clients", 3)
     assert answer.refusal() == "error: fedshare has one user per client: leave --clients out"
 
 

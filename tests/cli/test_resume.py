@@ -23,7 +23,21 @@ PLACE = Path("server", "training", "place.json")
 def command(data: Path, out: Path, *more: object) -> list[object]:
     settings = (f"rounds={ROUNDS}", "dimension=4", "layers=1", "server_steps=1")
     pairs = (part for pair in settings for part in ("--set", pair))
-    return ["train", "fedshare", "--data", data, "--out", out, "--json", "--keep-every", 0, *pairs, *more]
+    return [
+        "train",
+        "fedshare",
+        "--data",
+        data,
+        "--out",
+        out,
+        "--json",
+        "--share",
+        0.5,
+        "--keep-every",
+        0,
+        *pairs,
+        *more,
+    ]
 
 
 def killed(after: float, out: Path, *arguments: object) -> None:

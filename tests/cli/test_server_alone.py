@@ -149,7 +149,7 @@ def test_new_data_enters_where_the_devices_are(exact: Path, ratings: Path) -> No
 def test_private_items_cannot_be_asked_for_where_nobody_knows_them(ratings: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     pairs = [part for name, value in TINY_OF["fedshare"].items() for part in ("--set", f"{name}={value}")]
-    assert retract("train", "fedshare", "--data", ratings, "--out", out, *pairs).code == 0
+    assert retract("train", "fedshare", "--data", ratings, "--out", out, "--share", 0.5, *pairs).code == 0
     held = load(out)
     private = held.catalog.item_ids[held.sharing.private.items_of(held.catalog.user("u1"))]
     shutil.rmtree(out / "devices")

@@ -1,4 +1,4 @@
-"""What is shared: by a ratio, else by a column of the data, else half."""
+"""What is shared: by a ratio, else by a column of the data, else what the system usually takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import SETTINGS, retract
-from tests.stores.folders import items, load
+from tests.stores.folders import TINY_OF, items, load
 
 CHOSEN = {(user, item) for user in range(6) for item in range(5) if (user + item) % 3 == 0}
 
@@ -30,7 +30,7 @@ def chosen(user: int) -> set[str]:
 @pytest.mark.parametrize(("column", "options"), [("shared", []), ("mine", ["--shared-col", "mine"])])
 def test_each_user_s_own_choice_is_kept(tmp_path: Path, column: str, options: list[str]) -> None:
     data, out = write(tmp_path / "data.csv", column), tmp_path / "run"
-    assert retract("train", "fedshare", "--data", data, "--out", out, *SETTINGS, *options).code == 0
+    assert retract("train", "fedshare", "--data", data, "--out", out, *SETTINGS[1:], *options).code == 0
     held = load(out)
     for user in range(6):
         assert items(held, "shared", f"u{user}") == chosen(user)
@@ -43,10 +43,40 @@ def test_a_ratio_that_is_given_goes_before_the_column(tmp_path: Path) -> None:
     assert not len(load(out).sharing.private)
 
 
-def test_half_is_shared_where_nothing_says_it(ratings: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["exact", "lightgcn", "receraser", "unlearnrec", "personalfr"])
+def test_where_nothing_says_it_a_server_takes_all_and_devices_keep_all(
+    ratings: Path, tmp_path: Path, system: str
+) -> None:
+    pairs = [f"--set={name}={value}" for name, value in TINY_OF[system].items()]
+    report = retract("train", system, "--data", ratings, "--out", tmp_path / "run", *pairs, "--json").json
+    private = system == "personalfr"
+    assert (report["shared"], report["private"]) == ((0, 60) if private else (60, 0))
+    assert (report["interactions"], report["learnt"], report["held_out"], report["measured_on"]) == (60, 60, 0, 0)
+    assert set(report["metrics"].values()) == {None}
+
+
+def test_what_users_choose_to_share_has_to_be_said(ratings: Path, tmp_path: Path) -> None:
+    line = retract("train", "fedshare", "--data", ratings, "--out", tmp_path / "run", *SETTINGS[1:]).refusal()
+    assert "for the users to choose: give a share, such as --share 0.5, or a column named shared" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_new_data_is_shared_as_the_first_was(ratings: Path, tmp_path: Path) -> None:
+    news = tmp_path / "news.csv"
+    news.write_text("user,item,rating\nnew,i0,5\nnew,i3,4\nnew,j0,3\nnew,i1,4\n")
+    for share, shared in (("0.5", 2), ("1", 4)):
+        out = tmp_path / share
+        assert retract("train", "exact", "--data", ratings, "--out", out, "--share", share).code == 0
+        assert retract("extend", out, "--data", news).code == 0
+        assert len(items(load(out), "shared", "new")) == shared
+
+
+def test_after_choices_one_by_one_new_data_without_any_is_refused(ratings: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    report = retract("train", "exact", "--data", ratings, "--out", out, "--json").json
-    assert (report["shared"], report["private"]) == (24, 24)
+    assert retract("train", "exact", "--data", write(tmp_path / "data.csv"), "--out", out).code == 0
+    assert "give a share, such as --share 0.5" in retract("extend", out, "--data", ratings).refusal()
+    assert retract("extend", out, "--data", ratings, "--share", 1).code == 0
 
 
 def test_a_column_that_says_something_else_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retract.data import Sharing, sharing_of
-from retract.data.sharing import USUAL_SHARE
 from retract.errors import DataError, SharingError
 from tests.samples import numbered_catalog, random_interactions
 
@@ -141,10 +140,11 @@ def test_a_withdrawal_over_another_catalog_is_refused(kind):
 def test_a_ratio_goes_before_what_the_data_says_and_that_before_a_usual_ratio():
     said = some_of(DATA, 3)
     part = some_of(DATA, 4, 0.8)
-    assert sharing_of(part, 0.25, said, seed=2) == Sharing.by_ratio(part, 0.25, 2)
-    chosen = sharing_of(part, None, said, seed=2)
+    assert sharing_of(part, 0.25, said, 0.9, seed=2) == Sharing.by_ratio(part, 0.25, 2)
+    chosen = sharing_of(part, None, said, 0.9, seed=2)
     assert (chosen.shared, chosen.private) == (part & said, part - said)
-    assert sharing_of(part, None, None, seed=2) == Sharing.by_ratio(part, USUAL_SHARE, 2)
-    assert sharing_of(part, None, None, default=0.9, seed=2) == Sharing.by_ratio(part, 0.9, 2)
+    assert sharing_of(part, None, None, 0.9, seed=2) == Sharing.by_ratio(part, 0.9, 2)
     with pytest.raises(SharingError, match="share ratio 2 lies outside"):
-        sharing_of(part, 2, said)
+        sharing_of(part, 2, said, 0.9)
+    with pytest.raises(SharingError, match="is for the users to choose: give a share"):
+        sharing_of(part, None, None, None)

@@ -53,7 +53,10 @@ def named(interactions: Interactions) -> Pairs:
 
 def exact_folder(path: Path, form: str = "ease", share: float = 1.0, **settings: object) -> Path:
     train_folder(
-        make_system("exact", {"form": form, "head": 8, **settings}), tiny_dataset(), path, TrainOptions(share=share)
+        make_system("exact", {"form": form, "head": 8, **settings}),
+        tiny_dataset(),
+        path,
+        TrainOptions(share=share, test=0.2),
     )
     return path
 

@@ -27,7 +27,7 @@ def test_recommendations_are_the_best_of_what_the_user_has_not_had(folder: Path)
 
 def test_a_list_ends_where_nothing_unseen_is_left(folder: Path) -> None:
     held = load(folder)
-    left = 15 - len(items(held, "shared", "u3") | items(held, "private", "u3"))
+    left = 15 - len({*items(held, "shared", "u3"), *items(held, "private", "u3"), *items(held, "test", "u3")})
     assert len(recommend_folder(folder, "u3", 15).items) == left
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import pytest
 
 from retract.data import Catalog, Dataset, Interactions
 from retract.errors import ConfigError, DataError, FolderError
-from retract.stores.held import Held
+from retract.stores.held import MODEL, Held
 from retract.stores.measuring import measure
 from retract.stores.training import Place, TrainOptions, TrainReport, train_folder
 from retract.systems.base import Checkpoint, no_progress
 from retract.systems.registry import make_system
 from retract.systems.system import System
+from tests.auditing.statements import files_of
 from tests.stores.folders import TINY_OF, apply, ask, items, load, on_disk, tiny_dataset, tiny_system
 
 
@@ -243,7 +245,9 @@ def test_another_data_set_other_settings_or_another_seed_are_refused(tmp_path: P
         r"on other data or another sharing: resume with the same, or begin anew": lambda: train(
             name, out, resume=True, share=0.25
         ),
-        r"on other data or another": lambda: train(name, out, resume=True, seed=4),
+        r"on other data or another|was another one \(seed was 3 and is 4\)": lambda: train(
+            name, out, resume=True, seed=4
+        ),
         rf"was another one \({rate} was \d+ and is 9\): resume with the same, or begin anew": lambda: train_folder(
             long_system(name, **{rate: 9}), tiny_dataset(), out, options(name, resume=True)
         ),
@@ -315,3 +319,62 @@ def test_places_are_kept_as_often_as_asked_and_nothing_older_stays(tmp_path: Pat
     with pytest.raises(Stopped):
         train("lightgcn", tmp_path / "rarely", StopAt(4), keep_every=3600.0)
     assert not (tmp_path / "rarely").exists()
+
+
+# --- what is held out -------------------------------------------------------------------------------------------------
+
+
+def test_a_model_learns_from_everything_unless_somebody_holds_something_out(tmp_path: Path) -> None:
+    report = train_folder(make_system("exact"), tiny_dataset(), tmp_path / "run", TrainOptions(test=0.0))
+    assert (report.learnt, report.interactions, report.held_out, report.measured_on) == (60, 60, 0, 0)
+    assert set(report.metrics.values()) == {None}
+    assert load(tmp_path / "run").interactions == tiny_dataset().interactions
+
+
+def test_what_is_held_out_is_measured_and_no_model_learns_from_it(tmp_path: Path) -> None:
+    report = train_folder(make_system("exact"), tiny_dataset(), tmp_path / "run", TrainOptions(test=0.2))
+    assert (report.learnt, report.interactions, report.held_out, report.measured_on) == (48, 60, 12, 12)
+    assert report.metrics["recall@20"] is not None
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_evaluating_measures_a_model_of_a_part_and_keeps_one_of_everything(tmp_path: Path, folds: bool) -> None:
+    data = tiny_dataset()
+    if folds:
+        data = replace(data, is_test=np.arange(60) % 5 == 0)
+    part = train_folder(make_system("exact"), data, tmp_path / "part", TrainOptions(test=None if folds else 0.2))
+    seen: list[str] = []
+    report = train_folder(
+        make_system("exact"),
+        data,
+        tmp_path / "run",
+        TrainOptions(evaluate=True),
+        lambda stage, done, total: seen.append(stage),
+    )
+    assert (report.metrics, report.measured_on) == (part.metrics, 12)
+    assert (report.learnt, report.interactions, report.held_out) == (60, 60, 0)
+    whole = train_folder(make_system("exact"), tiny_dataset(), tmp_path / "whole")
+    assert files_of(tmp_path / "run")[MODEL] == files_of(tmp_path / "whole")[MODEL]
+    assert whole.learnt == 60
+    assert all(stage.endswith(", to evaluate") for stage in seen[: len(seen) // 2])
+
+
+def test_to_hold_out_for_good_and_to_learn_from_all_is_refused() -> None:
+    with pytest.raises(ConfigError, match="give one of them"):
+        TrainOptions(test=0.2, evaluate=True)
+
+
+@pytest.mark.slow
+def test_what_was_measured_first_outlives_an_interruption(tmp_path: Path) -> None:
+    given = {"evaluate": True, "share": 1.0}
+    whole = train("lightgcn", tmp_path / "whole", **given)
+    calls = StopAt(10**9)
+    train("lightgcn", tmp_path / "counted", calls, **given)
+    with pytest.raises(Stopped):
+        train("lightgcn", tmp_path / "run", StopAt(calls.calls - 2), **given)
+    seen: list[str] = []
+    report = train("lightgcn", tmp_path / "run", lambda stage, done, total: seen.append(stage), resume=True, **given)
+    assert (report.metrics, report.measured_on) == (whole.metrics, whole.measured_on)
+    assert report.resumed_at is not None
+    assert not any("evaluate" in stage for stage in seen)
+    assert files_of(tmp_path / "run")[MODEL] == files_of(tmp_path / "whole")[MODEL]

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract.api.frames import Ids, library_of
-from retract.data import Catalog, Columns, Dataset, Interactions, Sharing, sharing_of, to_dataset
+from retract.data import Catalog, Columns, Dataset, Interactions, to_dataset
 from retract.data.columns import USUAL, find_columns
-from retract.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -21,50 +20,21 @@ class Fit:
     ----------
     dataset
         All of it.
-    train, test
-        What is learnt from and what is held out.
     ids, library
         How the caller writes ids, and in which frame library.
     """
 
     dataset: Dataset
-    train: Interactions
-    test: Interactions
     ids: Ids
     library: str | None
 
     @classmethod
-    def of(cls, data: object, columns: Columns | None, test: float | None, seed: int) -> Fit:
-        """Read and split; nothing is held out unless the data or `test` says so."""
+    def of(cls, data: object, columns: Columns | None) -> Fit:
+        """Read whatever form the data has."""
         named = columns or USUAL
-        dataset = to_dataset(data, columns=named)
-        if dataset.is_test is None and test is None:
-            train, held_out = dataset.interactions, Interactions.empty(dataset.interactions.catalog)
-        else:
-            train, held_out = dataset.split(seed=seed, test=0.2 if test is None else test)
-        library = library_of(data)
+        dataset, library = to_dataset(data, columns=named), library_of(data)
         own = {} if library is None else _own_names(data, named, dataset.name)
-        return cls(dataset, train, held_out, Ids.of(data, dataset.interactions.catalog, own), library)
-
-
-def chosen_sharing(
-    given: Fit, system: str, share: float | None, default: float | None, clients: int | None, seed: int
-) -> Sharing:
-    """What of the training part is shared.
-
-    Raises
-    ------
-    ConfigError
-        If nothing says so and the system has no default.
-    """
-    said = given.dataset.shared
-    if share is None and default is None and said is None:
-        raise ConfigError(
-            f"{system} shares what its users choose: give share=… between 0 and 1, or a column named shared"
-        )
-    usual = {} if default is None else {"default": default}
-    sharing = sharing_of(given.train, share, said, **usual, seed=seed)
-    return sharing if clients is None else sharing.held_by(clients, seed)
+        return cls(dataset, Ids.of(data, dataset.interactions.catalog, own), library)
 
 
 def recoded(data: object, columns: Columns | None, catalog: Catalog) -> tuple[Interactions, int]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract.api.answers import as_frame, listed, similar
-from retract.api.fitting import Fit, chosen_sharing, recoded
+from retract.api.fitting import Fit, recoded
 from retract.api.frames import Ids
 from retract.api.receipt import Receipt
 from retract.data import Columns
@@ -29,13 +29,12 @@ from retract.stores.forgetting import (
     waiting,
 )
 from retract.stores.held import Held
+from retract.stores.learning import Choice, Parts, learn
 from retract.stores.ledger import Kind, MemoryLedger, Request
-from retract.stores.local import engine_of
 from retract.stores.measuring import measure
 from retract.stores.requests import Wish, Withdrawable, codes_of, pending_of
 from retract.stores.versions import require_replaceable
 from retract.systems.base import Progress, no_progress
-from retract.systems.checks import prepared, require_finite
 from retract.systems.settings import read_settings
 from retract.systems.system import System, SystemType
 
@@ -47,8 +46,6 @@ class Model:
     """What all models have in common; see `retract.Exact` and its like."""
 
     kind: ClassVar[SystemType]
-    default_share: ClassVar[float | None] = 1.0
-    """What users share where nobody says; None where it has to be said."""
 
     def __init__(self, *, seed: int = 0, **settings: Any) -> None:
         self.seed = seed
@@ -83,7 +80,7 @@ class Model:
             The part of their interactions that users share, in [0, 1]. A `shared` column says it one by one; without
             either, all is shared (PersonalFR: nothing; FedShare asks).
         test
-            The part that is held out to measure by, in (0, 1). Nothing is, unless given; a `fold` column rules.
+            The part that is held out to measure by, in [0, 1). Nothing is, unless given; a `fold` column rules.
         clients
             Of PersonalFR: deal the users among so many organisations.
         columns
@@ -100,20 +97,16 @@ class Model:
         ------
         DataError
             If the data is not what it must be; the message says where.
+        SharingError
+            If `share` has to be given and is not.
         ConfigError
-            If `share` has to be given and is not, or training diverged.
+            If training diverged.
         """
-        given = Fit.of(data, columns, test, self.seed)
-        sharing = chosen_sharing(given, self.kind.name, share, self.default_share, clients, self.seed)
-        if len(sharing.everything.active_users()) < 2:
-            raise DataError(f"{given.dataset.name}: at least 2 users with something to train on are needed")
-        system, devices = System(self.kind, self.config), MemoryDevices(sharing)
-        engine = engine_of(system, devices)
-        trained = system.server.train(sharing.shared, engine, seed=self.seed, progress=progress)
-        require_finite(trained)
-        trained, _ = prepared(system.server, trained, engine, seed=self.seed, progress=progress)
-        devices.forget_runs(but=trained.run)
-        self._hold(Held(trained, devices, given.test))
+        given = Fit.of(data, columns)
+        parts = Parts.of(given.dataset, self.kind.share, Choice(share, test, clients), self.seed)
+        devices = MemoryDevices(parts.sharing)
+        learnt = learn(System(self.kind, self.config), devices, seed=self.seed, progress=progress)
+        self._hold(learnt.held(devices, parts))
         self._ledger, self._asked = MemoryLedger(), {}
         self._ids, self._library = given.ids, given.library
         return self
@@ -160,7 +153,8 @@ class Model:
         if len(codes) and not degrees.all():
             name = catalog.user_ids[codes[int(np.flatnonzero(degrees == 0)[0])]]
             raise DataError(f"user {str(name)!r} holds no interaction: there is nothing to recommend from")
-        best = recommend(self._recommender, codes, held.interactions, min(k, catalog.n_items) if k > 0 else k)
+        k = min(k, catalog.n_items) if k > 0 else k
+        best = recommend(self._recommender, codes, held.interactions, k, hidden=held.test)
         names = self._ids.users(catalog.user_ids[codes].tolist())
         return as_frame("user", names, best, "item", catalog, self._ids, self._library)
 
@@ -291,14 +285,13 @@ class Model:
         Raises
         ------
         ConfigError
-            If the system cannot, or `share` has to be given.
+            If the system cannot.
+        SharingError
+            If `share` has to be given: a column said what was shared so far, and this data has none.
         """
-        held, dataset = self._fitted, Fit.of(data, columns, None, self.seed).dataset
-        part = self.default_share if share is None and dataset.shared is None else share
-        if part is None and dataset.shared is None:
-            raise ConfigError(f"{self.kind.name} shares what its users choose: give share=… or a column named shared")
+        held, dataset = self._fitted, Fit.of(data, columns).dataset
         asked = [(request, self._asked[request.id]) for request in self.pending]
-        found = extended(held, dataset, asked, share=part, seed=self.seed, progress=progress)
+        found = extended(held, dataset, asked, share=share, seed=self.seed, progress=progress)
         if found.changed:
             self._hold(found.held)
         return found.report

@@ -60,7 +60,6 @@ class FedShare(Model):
     """
 
     kind = system_type("fedshare")
-    default_share = None
 
 
 @_documented
@@ -75,7 +74,6 @@ class PersonalFR(Model):
     """
 
     kind = system_type("personalfr")
-    default_share = 0.0
 
 
 @_documented

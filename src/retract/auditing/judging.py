@@ -21,7 +21,7 @@ from retract.errors import ConfigError, FederationError
 from retract.stores.folder import CERTIFICATES, STEP_AUDITS, STEP_CERTIFICATE
 from retract.stores.forgetting import Forgotten, Step
 from retract.stores.held import MEMORY, MODEL, Held, state_digests
-from retract.systems.abilities import LearnsFromPrivate
+from retract.systems.abilities import learnt_from
 from retract.systems.base import Progress, no_progress
 
 
@@ -124,9 +124,7 @@ class Auditing:
 
 def _require_devices(held: Held) -> None:
     """Refuse to train an oracle where the devices that would learn with it are elsewhere."""
-    server = held.system.server
-    private = isinstance(server, LearnsFromPrivate) and server.learnt("erase") == "everything"
-    if held.devices is None and private:
+    if held.devices is None and learnt_from(held.system.server, "erase") == "everything":
         raise FederationError(
             f"an oracle of {held.trained.system} is trained where the devices are, and their half is not here: "
             "audit without the oracle"

@@ -146,7 +146,9 @@ def _told(report: UnlearnReport, auditing: Auditing | None, folder: Path) -> lis
     done = (
         f"{report.requests} request(s) applied: {report.forgotten:,} interactions forgotten in {report.seconds:.2f} s."
     )
-    told: list[RenderableType] = [done, grid(["", "before", "after"], rows, numeric=["before", "after"])]
+    told: list[RenderableType] = [done]
+    if any(value is not None for value in report.metrics.values()):
+        told.append(grid(["", "before", "after"], rows, numeric=["before", "after"]))
     if auditing is not None:
         told += [table for found in auditing.audits for table in audit_tables(found)]
         told.append(f"certificate: {folder / auditing.fields['certificate']}")

@@ -31,7 +31,17 @@ Share = Annotated[
     float | None,
     typer.Option(
         metavar="RATIO",
-        help="The part that every user shares, in [0, 1]; else a column named shared says it; else it is 0.5.",
+        help="The part that every user shares, in [0, 1]; else a column named shared says it; else it is all of it "
+        "(personalfr: nothing; fedshare has to be told).",
+        show_default=False,
+    ),
+]
+Test = Annotated[
+    float | None,
+    typer.Option(
+        metavar="RATIO",
+        help="The part of every user's interactions that no model learns from, in [0, 1); else a column named fold "
+        "says it; else there is none.",
         show_default=False,
     ),
 ]

@@ -72,7 +72,7 @@ def extend(
         "users × items": f"{report.users:,} × {report.items:,}",
         "interactions": f"{report.shared:,} shared, {report.private:,} private",
     }
-    rows |= {name: metric(value) for name, value in report.metrics.items()}
+    rows |= {name: metric(value) for name, value in report.metrics.items() if value is not None}
     emit(asdict(report), as_json, done, facts(rows))
 
 
@@ -94,8 +94,11 @@ def ship(
     report = ship_folder(folder, out, max_bytes=int(max_mb * 1e6), epsilon=epsilon, delta=delta)
     rows = {
         "file": f"{out}, {size(report.bytes)}",
-        "recall@20": f"{metric(report.metrics['recall@20'])}, whole model {metric(report.metrics_whole['recall@20'])}",
-        "ndcg@20": f"{metric(report.metrics['ndcg@20'])}, whole model {metric(report.metrics_whole['ndcg@20'])}",
+        **{
+            name: f"{metric(value)}, whole model {metric(report.metrics_whole[name])}"
+            for name, value in report.metrics.items()
+            if value is not None
+        },
     }
     emit(asdict(report), as_json, facts(rows), f"\nNext: retract recommend {out} --items ID,ID")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retract.cli.app import app
-from retract.cli.options import SYSTEMS, Data, DataOptions, Json, Seed, Settings, Share, settings_of, with_options
+from retract.cli.options import SYSTEMS, Data, DataOptions, Json, Seed, Settings, Share, Test, settings_of, with_options
 from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
 from retract.errors import ConfigError, FolderError
 
@@ -41,9 +41,11 @@ class Training:
     """How a training is set up."""
 
     share: Share = None
-    test: Annotated[
-        float, typer.Option(metavar="RATIO", help="The part held out to test on, where the data names none, in (0, 1).")
-    ] = 0.2
+    test: Test = None
+    evaluate: Annotated[
+        bool,
+        typer.Option("--evaluate", help="Measure on a held-out part first, and then learn from everything."),
+    ] = False
     clients: Annotated[
         int | None,
         typer.Option(metavar="N", help="Of personalfr: deal the users among N clients. Else each is one."),
@@ -92,22 +94,38 @@ def train(
         report = train_folder(chosen, source.load(), out, training.options, progress)
     for text in report.notes:
         note(text)
-    emit(asdict(report), as_json, facts(_told(report)), f"\nNext: retract recommend {out} --user ID")
+    emit(asdict(report), as_json, facts(_told(report)), *_closing(report), f"\nNext: retract recommend {out} --user ID")
 
 
 def _told(report: TrainReport) -> dict[str, str]:
     """A training for people."""
     rows = {
         "users × items": f"{report.users:,} × {report.items:,}",
-        "interactions": f"{report.shared:,} shared, {report.private:,} private",
+        "interactions": f"{report.interactions:,}: {_split(report)}",
         "time": f"{report.seconds:.1f} s, peak memory {report.peak_mb:,.0f} MB",
         **({"time to prepare": f"{report.prepare_seconds:.1f} s, to forget fast"} if report.prepare_seconds else {}),
         **({"resumed at": report.resumed_at} if report.resumed_at is not None else {}),
         "kept to forget by": size(report.memory_bytes),
         **({"rounds": f"{report.rounds:,}"} if report.rounds else {}),
-        "sent": f"{size(report.bytes_up)} up, {size(report.bytes_down)} down",
+        **({"sent": f"{size(report.bytes_up)} up, {size(report.bytes_down)} down"} if report.bytes_up else {}),
     }
-    return rows | {name: metric(value) for name, value in report.metrics.items()}
+    return rows | {name: metric(value) for name, value in report.metrics.items() if value is not None}
+
+
+def _split(report: TrainReport) -> str:
+    """Where the interactions are, in words."""
+    parts = {"shared": report.shared, "private": report.private, "held out": report.held_out}
+    return ", ".join(f"{count:,} {name}" for name, count in parts.items() if count or name == "shared")
+
+
+def _closing(report: TrainReport) -> list[str]:
+    """What the model that is served has learnt from, and what the metrics are of."""
+    learnt = f"The model has learnt from {report.learnt:,} of {report.interactions:,} interactions."
+    if not report.measured_on:
+        return [f"{learnt} None was held out, so nothing was measured: --evaluate does that first."]
+    if not report.held_out:
+        return [f"{learnt} The metrics are of one that learnt from all but {report.measured_on:,} of them."]
+    return [f"{learnt} The metrics are of the {report.held_out:,} that were held out."]
 
 
 def _with_backbone(settings: dict[str, str], backbone: str | None) -> dict[str, str]:
@@ -125,7 +143,8 @@ def _with_backbone(settings: dict[str, str], backbone: str | None) -> dict[str, 
 @with_options
 def tune(
     source: DataOptions,
-    share: Annotated[float, typer.Option(metavar="RATIO", help="The part that every user shares, in [0, 1].")] = 1.0,
+    share: Share = None,
+    test: Test = None,
     grid_of: Annotated[
         list[str] | None,
         typer.Option("--grid", metavar="KEY=V1,V2", help="Values to try of a setting; repeatable. Else a usual grid."),
@@ -134,9 +153,9 @@ def tune(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Find settings of `exact` on a held-out tenth of the shared training part; the test part is never looked at."""
-    from retract.data import Sharing
-    from retract.systems.exact import ExactConfig
+    """Find settings of `exact` on a held-out tenth of what is shared; what --test keeps out is never looked at."""
+    from retract.stores.learning import Choice, Parts
+    from retract.systems.exact import EXACT, ExactConfig
     from retract.systems.exact.tuning import tune as tune_exact
     from retract.systems.registry import make_system
 
@@ -149,7 +168,7 @@ def tune(
     dataset = source.load()
     for text in dataset.notes:
         note(text)
-    shared = Sharing.by_ratio(dataset.split(seed=seed)[0], share, seed).shared
+    shared = Parts.of(dataset, EXACT.share, Choice(share, test), seed).sharing.shared
     with progress_bars() as progress:
         found = tune_exact(shared, config, grid=values or None, seed=seed, progress=progress)
     names = list(found[0].settings)

@@ -13,9 +13,6 @@ from retract.data.catalog import Catalog
 from retract.data.interactions import Interactions
 from retract.errors import ConfigError, SharingError
 
-USUAL_SHARE = 0.5
-"""The part that users share where nobody says how much."""
-
 
 @dataclass(frozen=True)
 class Sharing:
@@ -143,8 +140,7 @@ def sharing_of(
     interactions: Interactions,
     share: float | None,
     said: Interactions | None,
-    *,
-    default: float = USUAL_SHARE,
+    usual: float | None,
     seed: int = 0,
 ) -> Sharing:
     """What of some interactions is shared: a ratio of them, else what the data says, else a usual ratio of them.
@@ -155,19 +151,24 @@ def sharing_of(
         The ratio, in [0, 1]; None where nobody gives one.
     said
         What the data says is shared, over the same catalog; None where it says nothing.
-    default
-        The usual ratio.
+    usual
+        The usual ratio; None where there is none, and somebody has to say it.
     seed
         Key of what is drawn by a ratio.
 
     Raises
     ------
     SharingError
-        If the ratio lies outside [0, 1].
+        If the ratio lies outside [0, 1], or nobody says what is shared.
     """
     if share is None and said is not None:
         return Sharing.by_mask(interactions, said.contains(interactions))
-    return Sharing.by_ratio(interactions, default if share is None else share, seed)
+    ratio = usual if share is None else share
+    if ratio is None:
+        raise SharingError(
+            "what is shared is for the users to choose: give a share, such as --share 0.5, or a column named shared"
+        )
+    return Sharing.by_ratio(interactions, ratio, seed)
 
 
 def _require(held: Interactions, forget: Interactions, complaint: str, show: int = 5) -> None:

@@ -82,8 +82,20 @@ class Ranking:
     scores: Scores
 
 
-def recommend(model: Recommender, users: NDArray[np.int64], history: Interactions, k: int) -> Ranking:
-    """The `k` best items of each user, those in `history` left out.
+def recommend(
+    model: Recommender,
+    users: NDArray[np.int64],
+    history: Interactions,
+    k: int,
+    *,
+    hidden: Interactions | None = None,
+) -> Ranking:
+    """The `k` best items of each user, those in `history` and in `hidden` left out.
+
+    Parameters
+    ----------
+    hidden
+        What the users have besides, and the model is not to be told.
 
     Raises
     ------
@@ -92,7 +104,8 @@ def recommend(model: Recommender, users: NDArray[np.int64], history: Interaction
     """
     if not 1 <= k <= history.n_items:
         raise ConfigError(f"k is {k}: it must lie between 1 and the {history.n_items} items of the catalog")
-    return best_of(mask_seen(model.scores(users, history), users, history), k)
+    scores = mask_seen(model.scores(users, history), users, history)
+    return best_of(scores if hidden is None else mask_seen(scores, users, hidden), k)
 
 
 def best_of(scores: Scores, k: int) -> Ranking:

@@ -90,7 +90,7 @@ def extended(
         Pending requests, each with the codes of its items: what is to be erased is not taken in again.
     share
         The part of their new interactions that users share, in [0, 1]. Unless given, a column `shared` of the data says
-        it one by one; without either it is `USUAL_SHARE`.
+        it one by one; without either it is what users shared when the model was trained.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def extended(
     FederationError
         If the devices, which would hold it, are elsewhere.
     SharingError
-        If `share` lies outside [0, 1].
+        If `share` lies outside [0, 1], or has to be said and is not.
     """
     server = _extendable(held)
     catalog = held.catalog.extended_by(dataset.interactions.catalog)
@@ -111,7 +111,8 @@ def extended(
     known = before.interactions | before.test
     fresh, fresh_test = (offered.where(part) - known for part in (~held_out, held_out))
     said = None if dataset.shared is None else _recoded(dataset.shared, catalog)
-    new = sharing_of(fresh, share, said, seed=seed)  # also where nothing is new: a wrong ratio is refused in any case
+    usual = held.share if len(fresh) else 0.0
+    new = sharing_of(fresh, share, said, usual, seed)  # also where nothing is new: a wrong ratio is refused in any case
     notes = _notes_on_held(before, offered, named_by(asked, "erase", held.trained.shared).over(catalog))
     if dropped := dataset.interactions.duplicates:
         notes.append(f"duplicates dropped, the last of each kept: {dropped:,}")

@@ -61,12 +61,12 @@ class TrainedFolder:
         """
 
         def read(version: Version) -> Held:
-            trained, number = read_server(version), version.manifest.version
-            half = self.versions.devices(version)
+            trained, half = read_server(version), self.versions.devices(version)
             devices, test = None, Interactions.empty(trained.shared.catalog)
             if half is not None:
                 devices, test = read_devices(half, trained.shared, trained.run)
-            return Held(trained, devices, test, number, version.manifest.facts["model"])
+            facts = version.manifest.facts
+            return Held(trained, devices, test, facts.get("share"), version.manifest.version, facts["model"])
 
         return self.versions.reading(read)
 

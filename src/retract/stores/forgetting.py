@@ -25,7 +25,7 @@ from retract.stores.ledger import Kind, Request
 from retract.stores.local import engine_of, withdraw
 from retract.stores.measuring import Metrics, isolated, measured
 from retract.stores.requests import codes_of, named_by, pending_of
-from retract.systems.abilities import LearnsFromPrivate
+from retract.systems.abilities import learnt_from
 from retract.systems.base import Progress, Stopwatch, Withdrawal, no_progress
 from retract.systems.checks import require_finite
 
@@ -325,21 +325,16 @@ def _parted(held: Held, kind: Kind, learnt: Interactions) -> tuple[MemoryDevices
 def _require_reachable(held: Held, batch: Batch) -> None:
     """Refuse an erasure from a model that private data went into, where nobody can be asked for the rest."""
     erasing = any(request.kind == "erase" for request in batch.requests)
-    if erasing and held.devices is None and _learnt_part(held, "erase") == "everything":
+    if erasing and held.devices is None and learnt_from(held.system.server, "erase") == "everything":
         raise FederationError(
             f"{held.trained.system} learns from its devices, so an erasure has to ask them, and the devices' half is "
             "not here: nothing was applied; run this where the devices are"
         )
 
 
-def _learnt_part(held: Held, kind: Kind) -> str:
-    server = held.system.server
-    return server.learnt(kind) if isinstance(server, LearnsFromPrivate) else "shared"
-
-
 def _learnt(held: Held, kind: Kind) -> Interactions:
     """What the model would change by if it were withdrawn so."""
-    part = _learnt_part(held, kind)
+    part = learnt_from(held.system.server, kind)
     if part == "everything":
         return held.interactions
     return held.trained.shared if part == "shared" else Interactions.empty(held.catalog)

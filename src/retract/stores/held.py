@@ -52,6 +52,8 @@ class Held:
         What stands for the users' devices; None on a server whose devices are elsewhere.
     test
         Held-out interactions to evaluate on.
+    share
+        The part that users shared when it was trained; None where each said it one by one.
     version
         The version it was read from; 0 for a model in memory.
     id
@@ -61,6 +63,7 @@ class Held:
     trained: Trained
     devices: MemoryDevices | None
     test: Interactions
+    share: float | None = None
     version: int = 0
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -138,6 +141,7 @@ def to_content(
         "users": len(held.interactions.active_users()),
         "items": held.catalog.n_items,
         "shared": len(trained.shared),
+        "share": held.share,
         "model": held.id,
         "run": trained.run,
     }

@@ -67,7 +67,8 @@ class Opened:
             if not degree:
                 where = "" if self.held.devices is not None else " that the server holds"
                 raise DataError(f"user {user!r} holds no interaction{where}: there is nothing to recommend from")
-        best = recommend(self.model, codes, self.history, min(10, catalog.n_items) if k is None else k)
+        k = min(10, catalog.n_items) if k is None else k
+        best = recommend(self.model, codes, self.history, k, hidden=self.held.test)
         return [
             Recommendations(str(user), self._named(*row), fallback_of(self.model, code))
             for user, code, *row in zip(users, codes.tolist(), best.items.tolist(), best.scores.tolist(), strict=True)

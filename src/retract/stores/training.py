@@ -1,4 +1,4 @@
-"""Training into a folder: split, share, train, prepare to forget, measure, save. What is interrupted can be resumed.
+"""Training into a folder: part the data, learn, measure, save. What is interrupted can be resumed.
 
 While a training runs, its place is kept beside where the model will be:
 
@@ -17,23 +17,22 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from retract.atomic import write_atomically
-from retract.data import Dataset, Interactions, Sharing, sharing_of
-from retract.errors import ConfigError, DataError, FolderError
-from retract.federation import Traffic
+from retract.data import Dataset, Interactions, Sharing
+from retract.errors import ConfigError, FolderError
 from retract.stores.devices import MemoryDevices
 from retract.stores.folder import TrainedFolder
 from retract.stores.held import Held, devices_of, state_bytes, tables_bytes, tables_of
-from retract.stores.local import engine_of
+from retract.stores.learning import USUAL_TEST, Choice, Learnt, Parts, learn
 from retract.stores.manifest import sha256
 from retract.stores.measuring import Metrics, measured
 from retract.stores.versions import DEVICES, SERVER, require_replaceable
-from retract.systems.base import Checkpoint, Progress, Stopwatch, no_progress
-from retract.systems.checks import prepared, require_finite
+from retract.systems.abilities import learnt_from
+from retract.systems.base import Checkpoint, Progress, no_progress
 from retract.systems.system import System
 
 
@@ -43,13 +42,11 @@ class TrainOptions:
 
     Parameters
     ----------
-    share
-        The part of their training interactions that users share, in [0, 1]. Unless given, a column `shared` of the data
-        says it one by one; without either it is `USUAL_SHARE`.
-    clients
-        How many clients hold the users' data, dealt at random; every user is one unless given.
-    test
-        The part of every user's interactions that is held out, in (0, 1); without effect where the data names a part.
+    share, test, clients
+        See `Choice`.
+    evaluate
+        Measure first, by a model that learns from all but a part of the data; the model that is kept then learns from
+        all of it. The part is a column `fold`'s, or else a fifth of every user's interactions.
     seed
         Key of split, sharing and training.
     force
@@ -58,29 +55,53 @@ class TrainOptions:
         Go on with the training that was interrupted there.
     keep_every
         Seconds between two keepings of the training's place.
+
+    Raises
+    ------
+    ConfigError
+        If both `test` and `evaluate` are given.
     """
 
     share: float | None = None
     clients: int | None = None
-    test: float = 0.2
+    test: float | None = None
+    evaluate: bool = False
     seed: int = 0
     force: bool = False
     resume: bool = False
     keep_every: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.evaluate and self.test is not None:
+            raise ConfigError(
+                "--test keeps a part out of the model for good, --evaluate measures on a part and then learns from "
+                "all: give one of them"
+            )
+
+    @property
+    def choice(self) -> Choice:
+        """What is shared and what is held out of the model that is kept."""
+        return Choice(self.share, self.test, self.clients)
 
 
 @dataclass(frozen=True)
 class TrainReport:
     """What `train_folder` did. Seconds of training alone; megabytes of the process's peak; bytes of all clients.
 
-    `prepare_seconds` is what came after training so as to forget fast later, 0 where the system prepares nothing;
-    `resumed_at` is the step at which an interrupted training was taken up, None for one in a single piece. Seconds,
-    bytes and rounds are those of this process.
+    `learnt` interactions, of `interactions` in the data, are what the model comes from, and `held_out` what it was not
+    shown; `measured_on` is how many the metrics are of, 0 where nothing was measured. `prepare_seconds` is what came
+    after training so as to forget fast later, 0 where the system prepares nothing; `resumed_at` is the step at which an
+    interrupted training was taken up, None for one in a single piece. Seconds, bytes and rounds are those of this
+    process, without those of measuring first.
     """
 
     system: str
     users: int
     items: int
+    interactions: int
+    learnt: int
+    held_out: int
+    measured_on: int
     shared: int
     private: int
     seconds: float
@@ -94,6 +115,19 @@ class TrainReport:
     client_updates_per_second: float
     resumed_at: str | None
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Metrics, and how many held-out interactions they are of."""
+
+    metrics: Metrics
+    on: int
+
+    @classmethod
+    def of(cls, held: Held) -> Measured:
+        """Those of a model on what was held out of it."""
+        return cls(measured(held.recommender(), held, held.test), len(held.test))
 
 
 def train_folder(
@@ -113,64 +147,59 @@ def train_folder(
     DataError
         If fewer than two users have something to train on.
     ConfigError
-        If training, or preparing, diverged; if `test` lies outside (0, 1) or `clients` outside [1, users]; if the
+        If training, or preparing, diverged; if `test` lies outside [0, 1) or `clients` outside [1, users]; if the
         system has one user per client and there are fewer; or if the interrupted training was another one.
     SharingError
-        If `share` lies outside [0, 1].
+        If `share` lies outside [0, 1], or has to be said and is not.
     """
     options = options or TrainOptions()
     require_replaceable(out, options.force or options.resume)
-    train, held_out = dataset.split(seed=options.seed, test=options.test)
-    devices = MemoryDevices(_shared(train, dataset.shared, options))
-    if (able := len(train.active_users())) < 2:
-        raise DataError(f"{dataset.name}: users with something to train on: {able}; at least 2 are needed")
-    place = Place(out, devices, options)
+    whole = replace(dataset, is_test=None) if options.evaluate else dataset
+    parts = Parts.of(whole, system.type.share, options.choice, options.seed)
+    place = Place(out, MemoryDevices(parts.sharing), options)
     checkpoint = place.taken_up() if options.resume else None
     if checkpoint is None:
         place.begin(options.force)
-    devices = place.devices
-    engine, watch = engine_of(system, devices), Stopwatch()
-    trained = system.server.train(
-        devices.sharing.shared,
-        engine,
-        seed=options.seed,
-        resume_from=checkpoint,
-        keep=place.keep,
-        progress=progress,
-    )
-    seconds = watch.seconds
-    require_finite(trained)
-    trained, preparing = prepared(system.server, trained, engine, seed=options.seed, progress=progress)
-    devices.forget_runs(but=trained.run)
-    held = Held(trained, devices, held_out)
-    metrics = measured(held.recommender(), held, held_out)
+    if options.evaluate and place.measured is None:
+        place.measured = _evaluated(system, dataset, options, progress)
+    learnt = learn(system, place.devices, seed=options.seed, resume_from=checkpoint, keep=place.keep, progress=progress)
+    held = learnt.held(place.devices, parts)
+    found = Measured.of(held) if place.measured is None else place.measured
     TrainedFolder(out).save(held)
     place.leave()
     resumed = None if checkpoint is None else f"{checkpoint.stage}, step {checkpoint.done}"
-    return _report(held, engine.traffic, seconds, preparing, metrics, resumed, (*dataset.notes, *_notes(train)))
+    return _report(held, learnt, found, resumed, (*dataset.notes, *_notes(held.interactions)))
 
 
-def _report(
-    held: Held,
-    passed: Traffic,
-    seconds: float,
-    preparing: float,
-    metrics: Metrics,
-    resumed_at: str | None,
-    notes: tuple[str, ...],
-) -> TrainReport:
+def _evaluated(system: System, dataset: Dataset, options: TrainOptions, progress: Progress) -> Measured:
+    """The metrics of a model that learns from all but a part, before another learns from everything."""
+
+    def told(stage: str, done: int, total: int) -> None:
+        progress(f"{stage}, to evaluate", done, total)
+
+    parts = Parts.of(dataset, system.type.share, replace(options.choice, test=USUAL_TEST), options.seed)
+    devices = MemoryDevices(parts.sharing)
+    return Measured.of(learn(system, devices, seed=options.seed, progress=told).held(devices, parts))
+
+
+def _report(held: Held, learnt: Learnt, found: Measured, resumed_at: str | None, notes: tuple[str, ...]) -> TrainReport:
     """What a training did, in rounded figures."""
-    sharing = held.sharing
+    sharing, passed = held.sharing, learnt.traffic
+    everything = learnt_from(held.system.server, "erase") == "everything"
     return TrainReport(
         system=held.trained.system,
-        users=len(sharing.everything.active_users()),
+        users=len(held.interactions.active_users()),
         items=held.catalog.n_items,
+        interactions=len(held.interactions) + len(held.test),
+        learnt=len(held.interactions if everything else sharing.shared),
+        held_out=len(held.test),
+        measured_on=found.on,
         shared=len(sharing.shared),
         private=len(sharing.private),
-        seconds=round(seconds, 3),
-        prepare_seconds=round(preparing, 3),
+        seconds=round(learnt.seconds, 3),
+        prepare_seconds=round(learnt.prepare_seconds, 3),
         peak_mb=round(_peak_bytes() / 2**20, 1),
-        metrics=metrics,
+        metrics=found.metrics,
         memory_bytes=held.trained.memory.nbytes,
         bytes_up=passed.up,
         bytes_down=passed.down,
@@ -192,11 +221,17 @@ class Place:
         The devices that are trained on.
     options
         Of the training: how often its place is kept.
+
+    Attributes
+    ----------
+    measured
+        What measuring first found, where that is done.
     """
 
     def __init__(self, out: Path, devices: MemoryDevices, options: TrainOptions) -> None:
         self.out, self.devices, self.every = out.resolve(), devices, options.keep_every
         self.server, self.beside = self.out / SERVER / "training", self.out / DEVICES / "training"
+        self.measured: Measured | None = None
         self._kept, self._number = time.monotonic(), 0
 
     @staticmethod
@@ -244,6 +279,7 @@ class Place:
             "tables": name,
             "digests": [sha256(content) for content in halves.values()],
             "data": fingerprint(self.devices.sharing),
+            "measured": None if self.measured is None else asdict(self.measured),
         }
         write_atomically(self.server / "place.json", json.dumps(told).encode())
         for room in (self.server, self.beside):
@@ -265,7 +301,7 @@ class Place:
             raise FolderError(f"{self.out} holds no interrupted training: leave --resume out")
         try:
             told: dict[str, Any] = json.loads((self.server / "place.json").read_bytes())
-            name, data, digests = (told.pop(key) for key in ("tables", "data", "digests"))
+            name, data, digests, found = (told.pop(key) for key in ("tables", "data", "digests", "measured"))
             state, tables = ((room / name).read_bytes() for room in (self.beside, self.server))
             if [sha256(state), sha256(tables)] != digests:
                 raise ValueError
@@ -276,7 +312,7 @@ class Place:
             raise ConfigError(
                 f"{self.out} holds a training on other data or another sharing: resume with the same, or begin anew"
             )
-        self._number = int(name.split(".")[0])
+        self._number, self.measured = int(name.split(".")[0]), None if found is None else Measured(**found)
         self.devices = devices_of(state, self.devices.sharing, checkpoint.run)
         return checkpoint
 
@@ -297,11 +333,6 @@ def fingerprint(sharing: Sharing) -> str:
     if sharing.client_of is not None:
         digest.update(sharing.client_of.tobytes())
     return digest.hexdigest()
-
-
-def _shared(train: Interactions, said: Interactions | None, options: TrainOptions) -> Sharing:
-    sharing = sharing_of(train, options.share, said, seed=options.seed)
-    return sharing if options.clients is None else sharing.held_by(options.clients, options.seed)
 
 
 def _notes(train: Interactions) -> tuple[str, ...]:

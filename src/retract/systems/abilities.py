@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retract.data import Interactions
 from retract.federation import Engine
-from retract.systems.base import Kind, Progress, Trained, no_progress
+from retract.systems.base import Kind, Progress, ServerSide, Trained, no_progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +78,11 @@ class LearnsFromPrivate(Protocol):
     def learnt(self, kind: Kind) -> Learnt:
         """What the model would change by if it were withdrawn so; said without being shown any of it."""
         ...
+
+
+def learnt_from(server: ServerSide, kind: Kind) -> Learnt:
+    """What a server's model would change by if it were withdrawn so: what is shared, unless it says another thing."""
+    return server.learnt(kind) if isinstance(server, LearnsFromPrivate) else "shared"
 
 
 Objective = Callable[["Tensor", int], "Tensor"]

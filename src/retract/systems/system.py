@@ -60,6 +60,9 @@ class SystemType:
         Paths of a `ServerSide` and a `DeviceSide`.
     extra
         The extra of retract that learning with it needs.
+    share
+        The part of their interactions that users usually share, in [0, 1]; None where it is theirs to choose, so that
+        somebody has to say it.
     """
 
     name: str
@@ -67,6 +70,7 @@ class SystemType:
     server_half: str
     device_half: str
     extra: str | None = None
+    share: float | None = 1.0
 
     def __call__(self, config: SystemConfig | None = None) -> System:
         """A system with these settings; the defaults unless given."""

@@ -9,6 +9,7 @@ FEDSHARE = SystemType(
     "retract.systems.fedshare.server:FedShareServer",
     "retract.systems.fedshare.client:FedShareDevice",
     extra="learn",
+    share=None,
 )
 
 __all__ = ["FEDSHARE", "FedShareConfig"]

@@ -9,6 +9,7 @@ PERSONALFR = SystemType(
     "retract.systems.personalfr.server:PersonalFRServer",
     "retract.systems.personalfr.client:PersonalFRDevice",
     extra="learn",
+    share=0.0,
 )
 
 __all__ = ["PERSONALFR", "PersonalFRConfig"]
