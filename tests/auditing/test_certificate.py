@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retract.auditing.certificate import CertifiedRequest, read, sign, verify
-from retract.auditing.keys import fingerprint
 from retract.data import Catalog, Interactions
 from retract.data.digest import retained_digest
 from retract.errors import CertificateError, FolderError
 from retract.stores.folder import CERTIFICATES
 from retract.stores.held import MODEL
+from retract.stores.keys import fingerprint
 from retract.stores.ledger import Request
 from tests.auditing.statements import KEY, OTHER, STATEMENT, certify, files_of
 from tests.stores.folders import apply, ask, load, make_folder, served, tiny_dataset

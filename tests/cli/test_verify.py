@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retract.auditing.keys import fingerprint, load_key, load_public
+from retract.stores.keys import fingerprint, load_key, load_public
 from tests.auditing.statements import KEY, certify
 from tests.cli.commands import on_disk, retract
 from tests.cli.test_bad_input import assert_refused

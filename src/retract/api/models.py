@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 from retract.api.answers import as_frame, listed, similar
 from retract.api.fitting import Fit, recoded
 from retract.api.frames import Ids
+from retract.api.keeping import keep
 from retract.api.receipt import Receipt
 from retract.data import Columns
 from retract.errors import ConfigError, DataError
 from retract.models.recommender import Recommender, Scores, recommend
 from retract.stores.devices import MemoryDevices
 from retract.stores.extending import ExtendReport, extended
-from retract.stores.folder import TrainedFolder
+from retract.stores.folder import Deed, TrainedFolder
 from retract.stores.forgetting import (
     Forgotten,
     UnlearnOptions,
@@ -31,9 +33,9 @@ from retract.stores.forgetting import (
 from retract.stores.held import Held
 from retract.stores.learning import Choice, Parts, learn
 from retract.stores.ledger import Kind, MemoryLedger, Request
+from retract.stores.manifest import sha256
 from retract.stores.measuring import measure
 from retract.stores.requests import Wish, Withdrawable, codes_of, pending_of
-from retract.stores.versions import require_replaceable
 from retract.systems.base import Progress, no_progress
 from retract.systems.settings import read_settings
 from retract.systems.system import System, SystemType
@@ -53,6 +55,7 @@ class Model:
         self._held: Held | None = None
         self._ledger = MemoryLedger()
         self._asked: dict[str, NDArray[np.int64]] = {}
+        self._unsaved = Deed("save")
         self._ids = Ids(user=False, item=False)
         self._library: str | None = None
         self._reader: Recommender | None = None
@@ -107,7 +110,7 @@ class Model:
         devices = MemoryDevices(parts.sharing)
         learnt = learn(System(self.kind, self.config), devices, seed=self.seed, progress=progress)
         self._hold(learnt.held(devices, parts))
-        self._ledger, self._asked = MemoryLedger(), {}
+        self._ledger, self._asked, self._unsaved = MemoryLedger(), {}, Deed("save")
         self._ids, self._library = given.ids, given.library
         return self
 
@@ -267,7 +270,7 @@ class Model:
         forgotten = forget(held, batch, seed=self.seed, progress=progress)
         report = report_on(forgotten, options)
         (auditing or no_judge)(forgotten)
-        self._commit(forgotten)
+        self._commit(forgotten, auditing)
         return Receipt.of(report, auditing)
 
     # --- growing and keeping ------------------------------------------------------------------------------------------
@@ -296,28 +299,26 @@ class Model:
             self._hold(found.held)
         return found.report
 
-    def save(self, path: str | Path, *, force: bool = False) -> None:
+    def save(self, path: str | Path, *, force: bool = False, key: str | Path | None = None) -> None:
         """Write a folder that `retract.load` and the commands read, pending requests included.
+
+        Parameters
+        ----------
+        force
+            Replace another model that is there, and its chain of versions.
+        key
+            File of the private key that signs the version; your own key unless given, made where there is none.
 
         Raises
         ------
         FolderError
             If it holds another model and `force` is not given, or anything else; or if it holds a later version of this
-            one: what was unlearned there would come back.
+            one: what was unlearned there would come back; or if another key signed the version before.
         """
-        held, folder = self._fitted, TrainedFolder(Path(path))
-        same = folder.versions.number() is not None and folder.manifest().facts["model"] == held.id
-        require_replaceable(folder.path, force or same)
-        if same:
-            applied = {one.id: one.withdrawal for one in self._ledger.requests() if one.withdrawal is not None}
-            folder.go_on(held, applied)
-        else:
-            folder.save(held)
-        known = {request.id for request in folder.ledger.requests()}
-        for request in self.pending:
-            if request.id not in known:
-                self._record(folder, request)
-        self._hold(replace(held, version=folder.manifest().version))
+        held, folder = self._fitted, TrainedFolder(Path(path), None if key is None else Path(key))
+        version = keep(folder, held, self._ledger, self._asked, self._unsaved, force=force)
+        self._hold(replace(held, version=version))
+        self._unsaved = Deed("save")
 
     @classmethod
     def of_folder(cls, path: Path) -> Any:
@@ -376,17 +377,17 @@ class Model:
 
     def _auditing(self, oracle: bool, key: str | Path | None, progress: Progress) -> Auditing:
         from retract.auditing.judging import Auditing
-        from retract.auditing.keys import default_key_path, key_or_new
+        from retract.stores.keys import Signer
 
-        signing, _ = key_or_new(default_key_path() if key is None else Path(key))
-        return Auditing(signing, oracle=oracle, progress=progress)
+        signer = Signer.at(None if key is None else Path(key))
+        for text in signer.notes:
+            warnings.warn(text, stacklevel=3)
+        return Auditing(signer.key, oracle=oracle, progress=progress)
 
-    def _commit(self, forgotten: Forgotten) -> None:
+    def _commit(self, forgotten: Forgotten, auditing: Auditing | None) -> None:
         self._hold(forgotten.after)
+        signed = () if auditing is None or auditing.certificate is None else (sha256(auditing.certificate),)
+        done, certificates = len(forgotten.batch.requests), (*self._unsaved.certificates, *signed)
+        self._unsaved = replace(self._unsaved, requests=self._unsaved.requests + done, certificates=certificates)
         self._ledger.settle(forgotten.withdrawals, forgotten.gone)
         self._asked = {id: codes for id, codes in self._asked.items() if id not in forgotten.withdrawals}
-
-    def _record(self, folder: TrainedFolder, request: Request) -> None:
-        catalog = self._fitted.catalog
-        beyond = np.setdiff1d(catalog.item_ids[self._asked[request.id]], list(request.items)).tolist()
-        folder.record(request, beyond)

@@ -12,48 +12,61 @@ import typer
 from rich.console import RenderableType
 
 from retract.cli.app import app
-from retract.cli.options import Column, Json, Seed, with_options
-from retract.cli.output import audit_tables, emit, grid, note
-from retract.errors import CertificateError, FolderError
+from retract.cli.options import Column, Folder, Json, Seed, with_options
+from retract.cli.output import audit_tables, complain, emit, grid, note
+from retract.errors import FolderError
 
 if TYPE_CHECKING:
     from retract.auditing.standing import ScoreAudit
+    from retract.auditing.verifying import Verdict
 
-keys = typer.Typer(help="Make the key that certificates are signed with.", suggest_commands=False)
+keys = typer.Typer(help="The keys that versions and certificates are signed with.", suggest_commands=False)
 app.add_typer(keys, name="keys")
 
 
 @app.command()
 def verify(
-    certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="The file.", show_default=False)],
-    folder: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The trained folder it is about; the one it lies in unless given."),
-    ] = None,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILES… [DIR]", help="Certificates; a trained folder.", show_default=False)
+    ],
     key: Annotated[
-        Path | None, typer.Option(metavar="PUBLIC.pem", help="The public key that must have signed it.")
+        Path | None, typer.Option(metavar="PUBLIC.pem", help="The public key that must have signed them.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a certificate offline: its signature, and that it is about what the trained folder holds.
+    """Check certificates offline, and a trained folder: its chain of versions, its files and every certificate in it.
 
-    It shows which procedure ran on which model and data, not that no trace is left.
+    A certificate is held against DIR, else against the folder that it lies in, else it stands alone. What was checked
+    is said, and what was not. It shows which procedure ran on which model and data, not that no trace is left.
     """
-    if not certificate.is_file():
-        raise CertificateError(f"no such certificate: {certificate}; check the path")
-    from retract.auditing.certificate import verify as check
-    from retract.auditing.keys import load_public
+    from retract.auditing.verifying import verify_paths
+    from retract.stores.keys import load_public
 
-    public = None if key is None else load_public(key)
-    verdict = check(certificate.read_bytes(), str(certificate), public=public, folder=folder or _around(certificate))
-    since = f" {verdict.later} later unlearning(s) changed the model since." if verdict.later else ""
-    whose = "" if public else " Whose key that is was not checked: --key does."
-    text = (
-        f"valid: {verdict.requests} request(s), {verdict.interactions:,} interactions unlearned from {verdict.system}, "
-        f"issued {verdict.issued} by {verdict.fingerprint}; checked: {', '.join(verdict.checked)}.{since}{whose} "
-        "It shows the procedure and the hashes, not that no trace is left."
+    found = verify_paths(paths, None if key is None else load_public(key))
+    results = [{"valid": verdict.valid, **asdict(verdict)} for verdict in found]
+    valid = all(verdict.valid for verdict in found)
+    emit({"valid": valid, "results": results}, as_json, *(_in_words(one) for one in found if one.valid))
+    for verdict in found:
+        if verdict.refusal is not None:
+            complain(verdict.refusal)
+    if not valid:
+        raise typer.Exit(2)
+
+
+def _in_words(verdict: Verdict) -> str:
+    """What a valid certificate, or folder, says and what of it was checked, in one line."""
+    unchecked = "".join(f"; not checked: {text}" for text in verdict.not_checked)
+    checked = f"checked: {'; '.join(verdict.checked)}{unchecked}."
+    by = f"by {verdict.fingerprint}"
+    if verdict.kind == "folder":
+        return (
+            f"{verdict.path} is valid: {verdict.system}, version {verdict.version} of {verdict.issued} {by}; {checked}"
+        )
+    return (
+        f"{verdict.path} is valid: {verdict.requests} request(s), {verdict.interactions:,} interactions unlearned from "
+        f"{verdict.system}, issued {verdict.issued} {by}; {checked} It shows the procedure and the hashes, not that no "
+        "trace is left."
     )
-    emit({"valid": True, **asdict(verdict)}, as_json, text)
 
 
 @dataclass(frozen=True)
@@ -170,7 +183,7 @@ def new(
     as_json: Json = False,
 ) -> None:
     """Make a key; PATH is for you alone, and PATH.pub for those who check certificates."""
-    from retract.auditing.keys import default_key_path, fingerprint, new_key, public_path
+    from retract.stores.keys import default_key_path, fingerprint, new_key, public_path
 
     place = path or default_key_path()
     shown = fingerprint(new_key(place).public_key())
@@ -178,9 +191,29 @@ def new(
     emit(fields, as_json, f"key: {place}, public key: {public_path(place)}, fingerprint: {shown}")
 
 
-def _around(certificate: Path) -> Path | None:
-    """The trained folder in whose `certificates/` a file lies."""
-    from retract.stores.folder import CERTIFICATES
+@keys.command()
+def rotate(
+    folder: Folder,
+    new: Annotated[
+        Path,
+        typer.Option(metavar="NEW.pem", help="The key to go on with; made where there is none.", show_default=False),
+    ],
+    old: Annotated[
+        Path | None, typer.Option(metavar="OLD.pem", help="The key so far, which signs the change; yours unless given.")
+    ] = None,
+    lost: Annotated[
+        bool, typer.Option("--lost", help="The key so far is lost: `verify` will say so for good.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Let the versions of a trained folder be signed by another key from now on. The key so far signs the change."""
+    from retract.stores.folder import TrainedFolder
+    from retract.stores.records import name_of
 
-    room = certificate.resolve().parent
-    return room.parent if room.name == CERTIFICATES and (room.parent / "server" / "current").exists() else None
+    if lost and old is not None:
+        raise click.UsageError("give --old or --lost", click.get_current_context())
+    record = TrainedFolder(folder, old).seals.change_key(new, lost=lost)
+    by = "nobody, for the key before was lost" if lost else f"key {name_of(record.public_key)}"
+    fields = {"key": str(new), "fingerprint": name_of(record.key), "signed_by_old_key": not lost}
+    text = f"{folder} goes on with key {name_of(record.key)}; the change is signed by {by}."
+    emit(fields, as_json, text, f"Next: give --key {new}, or set RETRACT_KEY={new}")

@@ -11,7 +11,7 @@ import typer
 from rich.console import RenderableType
 
 from retract.cli.app import app
-from retract.cli.options import Folder, Json, Seed, User, Which, with_options
+from retract.cli.options import Folder, Json, Key, Seed, User, Which, with_options
 from retract.cli.output import (
     Report,
     audit_tables,
@@ -25,6 +25,7 @@ from retract.cli.output import (
 
 if TYPE_CHECKING:
     from retract.auditing.judging import Auditing
+    from retract.stores.folder import TrainedFolder
     from retract.stores.forgetting import UnlearnReport
     from retract.stores.ledger import Kind
 
@@ -71,32 +72,24 @@ class Judging:
         Path | None,
         typer.Option(metavar="DIR", help="With --audit: take this trained folder as the oracle.", show_default=False),
     ] = None
-    key: Annotated[
-        Path | None,
-        typer.Option(metavar="KEY.pem", help="What signs the certificate; `retract keys new` makes one."),
-    ] = None
 
-    def judge(self, folder: Path, progress: Report) -> tuple[Auditing | None, str | None]:
-        """The judge of an audited unlearning, None where none is asked for; and a line on its key where that was made.
+    def judge(self, folder: TrainedFolder, progress: Report) -> Auditing | None:
+        """The judge of an audited unlearning, None where none is asked for.
 
-        The key comes first: a bad one must cost no work. So does a wrong folder, which must not leave a new key behind.
+        The key comes first: a bad one must cost no work.
         """
         if not self.audit:
-            if self.oracle or self.oracle_folder is not None or self.key is not None:
-                text = "--oracle, --oracle-folder and --key need --audit"
+            if self.oracle or self.oracle_folder is not None:
+                text = "--oracle and --oracle-folder need --audit"
                 raise click.UsageError(text, click.get_current_context())
-            return None, None
+            return None
         from retract.auditing.judging import Auditing
-        from retract.auditing.keys import default_key_path, fingerprint, key_or_new
         from retract.stores.folder import TrainedFolder
 
-        TrainedFolder(folder).audits()
+        folder.audits()
         given = None if self.oracle_folder is None else TrainedFolder(self.oracle_folder).load()
-        place = default_key_path() if self.key is None else self.key
-        signing, made = key_or_new(place)
-        text = f"made a key to sign certificates with: {place}, fingerprint {fingerprint(signing.public_key())}"
-        auditing = Auditing(signing, oracle=self.oracle, given=given, progress=progress)
-        return auditing, text if made else None
+        folder.seals.ready()
+        return Auditing(folder.seals.signer.key, oracle=self.oracle, given=given, progress=progress)
 
 
 @app.command()
@@ -110,6 +103,7 @@ def unlearn(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Measure before and after; may take longer than to unlearn.")
     ] = True,
+    key: Key = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -119,9 +113,10 @@ def unlearn(
 
     options = UnlearnOptions(seed, at_least, measure)
     with telling_what_is_left(folder, "server/current"), progress_bars() as progress:
-        auditing, made = judging.judge(folder, progress)
-        report = unlearn_folder(TrainedFolder(folder), options, judge=auditing or no_judge, progress=progress)
-    for text in (*report.notes, *([made] if made else [])):
+        trained = TrainedFolder(folder, key)
+        auditing = judging.judge(trained, progress)
+        report = unlearn_folder(trained, options, judge=auditing or no_judge, progress=progress)
+    for text in report.notes:
         note(text)
     fields = {**asdict(report), **_audited(auditing, folder)}
     emit(fields, as_json, *_told(report, auditing, folder))

@@ -26,6 +26,14 @@ Data = Annotated[
 ]
 User = Annotated[str, typer.Option(metavar="ID", help="The user's original id.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Key of all random draws.")]
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="KEY.pem",
+        help="The private key that signs; $RETRACT_KEY or your settings' retract/key.pem unless given.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 Share = Annotated[
     float | None,

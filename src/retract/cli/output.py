@@ -38,6 +38,11 @@ def note(text: str) -> None:
     sys.stderr.write(f"note: {text}\n")
 
 
+def complain(text: str) -> None:
+    """Tell a person of one of several bad inputs, in one line."""
+    sys.stderr.write(f"error: {' '.join(text.split())}\n")
+
+
 def facts(rows: Mapping[str, object]) -> Table:
     """A table of names and values."""
     table = Table(box=None, show_header=False, padding=(0, 3, 0, 0))

@@ -10,7 +10,7 @@ import click
 import typer
 
 from retract.cli.app import app
-from retract.cli.options import DataOptions, Folder, Json, Seed, Share, item_names, with_options
+from retract.cli.options import DataOptions, Folder, Json, Key, Seed, Share, item_names, with_options
 from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
 
 
@@ -52,6 +52,7 @@ def extend(
     folder: Folder,
     source: DataOptions,
     share: Share = None,
+    key: Key = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -64,7 +65,7 @@ def extend(
 
     dataset = source.load()
     with telling_what_is_left(folder, "server/current"), progress_bars() as progress:
-        report = extend_folder(TrainedFolder(folder), dataset, share=share, seed=seed, progress=progress)
+        report = extend_folder(TrainedFolder(folder, key), dataset, share=share, seed=seed, progress=progress)
     for text in report.notes:
         note(text)
     done = f"{report.added:,} interactions added in {report.seconds:.2f} s; {report.already_held:,} were there already."

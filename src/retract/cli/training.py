@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retract.cli.app import app
-from retract.cli.options import SYSTEMS, Data, DataOptions, Json, Seed, Settings, Share, Test, settings_of, with_options
+from retract.cli.options import (
+    SYSTEMS,
+    Data,
+    DataOptions,
+    Json,
+    Key,
+    Seed,
+    Settings,
+    Share,
+    Test,
+    settings_of,
+    with_options,
+)
 from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
 from retract.errors import ConfigError, FolderError
 
@@ -58,6 +70,7 @@ class Training:
     keep_every: Annotated[
         float, typer.Option(metavar="SECONDS", help="How often the training's place is kept, to resume it.")
     ] = 20.0
+    key: Key = None
 
     @property
     def options(self) -> TrainOptions:

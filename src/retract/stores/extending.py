@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from retract.data import Catalog, Dataset, Interactions, Sharing, sharing_of
 from retract.errors import ConfigError, FederationError
 from retract.stores.devices import MemoryDevices
-from retract.stores.folder import TrainedFolder
+from retract.stores.folder import Deed, TrainedFolder
 from retract.stores.held import Held
 from retract.stores.ledger import Request
 from retract.stores.local import engine_of
@@ -63,12 +63,13 @@ def extend_folder(
         If the folder is damaged, or was replaced meanwhile; nothing is added.
     """
     folder.finish()
+    said = folder.seals.ready()
     held = folder.load()
     asked = [(request, codes_of(folder, request, held.sharing)) for request in pending_of(folder)]
     found = extended(held, dataset, asked, share=share, seed=seed, progress=progress)
     if found.changed:
-        folder.replace(held, found.held)
-    return found.report
+        folder.replace(held, found.held, deed=Deed("extend"))
+    return replace(found.report, notes=(*said, *found.report.notes))
 
 
 def extended(

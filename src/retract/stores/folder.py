@@ -3,6 +3,7 @@
 ```
 DIR/server/current, versions/N/     what a server holds (see `versions` and `held`)
 DIR/server/ledger/MODEL/            what users asked of this model (see `ledger`)
+DIR/server/records/MODEL/           signed records of its versions (see `records`)
 DIR/devices/versions/N/             what stands for the devices beside version N; absent on a real server
 DIR/devices/requests/ID.json        what an erasure names beyond what the server holds: private items
 DIR/audits.jsonl, certificates/     figures of the audits, and what was signed
@@ -15,8 +16,10 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retract.atomic import write_atomically
 from retract.data import Interactions
@@ -24,13 +27,29 @@ from retract.errors import FolderError, SharingError
 from retract.stores.held import CATALOG, Held, catalog_of, read_devices, read_server, read_shared, to_content
 from retract.stores.ledger import FileLedger, Request
 from retract.stores.locking import locked
-from retract.stores.manifest import Manifest
-from retract.stores.versions import DEVICES, LEDGER, SERVER, TRAINING, Version, VersionStore
+from retract.stores.manifest import Manifest, sha256
+from retract.stores.versions import DEVICES, LEDGER, RECORDS, SERVER, TRAINING, Version, VersionStore
 from retract.systems.base import Trained
+
+if TYPE_CHECKING:
+    from retract.stores.records import Making
+    from retract.stores.sealing import Seals
 
 AUDITS, CERTIFICATES = "audits.jsonl", "certificates"
 STEP_AUDITS, STEP_CERTIFICATE = "audits.json", "certificate.json"
 """Where a version keeps what its making was audited with, until it is published beside the versions."""
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What made a version: how, of how many requests it is the answer to, and SHA-256 of the certificates of it."""
+
+    made: Making
+    requests: int = 0
+    certificates: tuple[str, ...] = ()
+
+
+TRAINED = Deed("train")
 
 
 class TrainedFolder:
@@ -40,10 +59,12 @@ class TrainedFolder:
     ----------
     path
         The folder; need not exist yet.
+    key
+        File of the private key that signs new versions; your own key unless given, made where there is none.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.resolve()
+    def __init__(self, path: Path, key: Path | None = None) -> None:
+        self.path, self.key = path.resolve(), key
         self.versions = VersionStore(self.path)
 
     @property
@@ -78,10 +99,12 @@ class TrainedFolder:
         """What the served version says of itself; errors as of `load`."""
         return self.versions.server().manifest
 
-    def save(self, held: Held) -> Manifest:
-        """Write a new model; of one that was there before, nothing stays, its requests included."""
+    def save(self, held: Held, deed: Deed = TRAINED) -> Manifest:
+        """Write a new model; of one that was there before, nothing stays, its requests and its chain included."""
         self.path.mkdir(parents=True, exist_ok=True)
-        manifest = self.versions.commit(to_content(held), None)
+        seal = self.seals.seal(held.id, deed, anew=True)
+        manifest = self.versions.commit(to_content(held), None, seal)
+        self.seals.lay(manifest)
         self._clear(but=held.id)
         return manifest
 
@@ -91,17 +114,29 @@ class TrainedFolder:
         after: Held,
         settles: Mapping[str, str] | None = None,
         files: Mapping[str, bytes] | None = None,
+        deed: Deed | None = None,
     ) -> Manifest:
         """Serve `after` in the place of `before`.
+
+        Parameters
+        ----------
+        deed
+            What made it; unless given, an unlearning of the requests that it settles.
 
         Raises
         ------
         FolderError
-            If another version is served by now; nothing is written.
+            If another version is served by now, or another key signed it; nothing is written.
         """
-        return self.versions.commit(to_content(after, settles, files), before.version)
+        if deed is None:
+            signed = (sha256(content) for name, content in (files or {}).items() if name == STEP_CERTIFICATE)
+            deed = Deed("unlearn", len(settles or {}), tuple(signed))
+        seal = self.seals.seal(after.id, deed)
+        manifest = self.versions.commit(to_content(after, settles, files), before.version, seal)
+        self.seals.lay(manifest)
+        return manifest
 
-    def go_on(self, held: Held, settles: Mapping[str, str]) -> Manifest:
+    def go_on(self, held: Held, settles: Mapping[str, str], deed: Deed) -> Manifest:
         """Serve what became of the model that is served, with the requests that were applied to it elsewhere.
 
         Raises
@@ -112,7 +147,7 @@ class TrainedFolder:
         with self.unlearning():
             known = {request.id for request in self.ledger.requests() if request.pending}
             settled = {id: withdrawal for id, withdrawal in settles.items() if id in known}
-            manifest = self.replace(held, held, settled)
+            manifest = self.replace(held, held, settled, deed=deed)
             self.settle(settled, self._gone(self.ledger.requests()))
         return manifest
 
@@ -135,7 +170,9 @@ class TrainedFolder:
         """Finish what a kill cut off, wherever that was; call it under `unlearning`."""
         self.versions.tidy()
         manifest, ledger = self.manifest(), self.ledger
-        if any(place.name != ledger.root.name for place in self.path.glob(f"{SERVER}/{LEDGER}/*")):
+        self.seals.lay(manifest)
+        rooms = [place for room in (LEDGER, RECORDS) for place in self.path.glob(f"{SERVER}/{room}/*")]
+        if any(place.name != ledger.root.name for place in rooms):
             self._clear(but=ledger.root.name)
         if manifest.settles:
             self.settle(manifest.settles, self._gone(ledger.requests()))
@@ -144,9 +181,17 @@ class TrainedFolder:
             ledger.tidy()
             self._tidy_devices([request.id for request in ledger.requests() if request.pending])
         self._leave_training(manifest.facts["run"])
-        for unfinished in (*self.path.glob(f".{AUDITS}.*"), *self.path.glob(f"{CERTIFICATES}/.*.json.*")):
-            unfinished.unlink()
+        for pattern in (f".{AUDITS}.*", f"{CERTIFICATES}/.*.json.*", f"{SERVER}/{RECORDS}/*/.*.json.*"):
+            for unfinished in self.path.glob(pattern):
+                unfinished.unlink()
         self.publish()
+
+    @cached_property
+    def seals(self) -> Seals:
+        """What signs its versions; reading alone needs no keys, so that they are loaded only now."""
+        from retract.stores.sealing import Seals
+
+        return Seals(self.versions, self.key)
 
     def finish(self) -> None:
         """Finish what a kill cut off between a new version and the ledger; errors as of `unlearning`.
@@ -263,7 +308,7 @@ class TrainedFolder:
         return sorted({request.user for request in requests if request.user and request.user not in known})
 
     def _clear(self, but: str) -> None:
-        """Remove requests, audits and certificates of a model that was there, and what is left of an older layout.
+        """Remove what belonged to a model that was there, and what is left of an older layout.
 
         Its ledger last: whoever finds one knows that a kill came before the end of this.
         """
@@ -271,9 +316,10 @@ class TrainedFolder:
             shutil.rmtree(place, ignore_errors=True)
         for name in (AUDITS, *_OLD):
             (self.path / name).unlink(missing_ok=True)
-        for place in (self.path / SERVER / LEDGER).glob("*"):
-            if place.name != but:
-                shutil.rmtree(place, ignore_errors=True)
+        for room in (RECORDS, LEDGER):
+            for place in (self.path / SERVER / room).glob("*"):
+                if place.name != but:
+                    shutil.rmtree(place, ignore_errors=True)
 
 
 _OLD = (

@@ -191,6 +191,7 @@ def unlearn_folder(
         batch = batch_of(held, requests)
         if batch.waits(options.at_least):
             return waiting(held, batch, options)
+        said = folder.seals.ready()
         ids = [request.id for request in batch.requests]
         folder.ledger.claim(ids)
         try:
@@ -200,7 +201,7 @@ def unlearn_folder(
         except BaseException:
             folder.ledger.release(ids)
             raise
-    return report
+    return replace(report, notes=(*said, *report.notes))
 
 
 def batch_of(held: Held, requests: Sequence[tuple[Request, NDArray[np.int64]]]) -> Batch:

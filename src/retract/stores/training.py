@@ -55,6 +55,8 @@ class TrainOptions:
         Go on with the training that was interrupted there.
     keep_every
         Seconds between two keepings of the training's place.
+    key
+        File of the private key that signs the version; your own key unless given, made where there is none.
 
     Raises
     ------
@@ -70,6 +72,7 @@ class TrainOptions:
     force: bool = False
     resume: bool = False
     keep_every: float = 20.0
+    key: Path | None = None
 
     def __post_init__(self) -> None:
         if self.evaluate and self.test is not None:
@@ -156,6 +159,8 @@ def train_folder(
     require_replaceable(out, options.force or options.resume)
     whole = replace(dataset, is_test=None) if options.evaluate else dataset
     parts = Parts.of(whole, system.type.share, options.choice, options.seed)
+    folder = TrainedFolder(out, options.key)
+    said = folder.seals.ready(anew=True)
     place = Place(out, MemoryDevices(parts.sharing), options)
     checkpoint = place.taken_up() if options.resume else None
     if checkpoint is None:
@@ -165,10 +170,10 @@ def train_folder(
     learnt = learn(system, place.devices, seed=options.seed, resume_from=checkpoint, keep=place.keep, progress=progress)
     held = learnt.held(place.devices, parts)
     found = Measured.of(held) if place.measured is None else place.measured
-    TrainedFolder(out).save(held)
+    folder.save(held)
     place.leave()
     resumed = None if checkpoint is None else f"{checkpoint.stage}, step {checkpoint.done}"
-    return _report(held, learnt, found, resumed, (*dataset.notes, *_notes(held.interactions)))
+    return _report(held, learnt, found, resumed, (*said, *dataset.notes, *_notes(held.interactions)))
 
 
 def _evaluated(system: System, dataset: Dataset, options: TrainOptions, progress: Progress) -> Measured:

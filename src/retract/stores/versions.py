@@ -3,6 +3,7 @@
 ```
 DIR/server/current             the number of the version that is served, and its manifest's SHA-256
 DIR/server/versions/N/         a version of the server's half: files that never change, and manifest.json
+DIR/server/records/MODEL/      signed records of all versions of a model (see `records`)
 DIR/devices/versions/N/        what stands for the devices beside that version; absent on a real server
 ```
 
@@ -28,6 +29,7 @@ from retract.stores.locking import locked
 from retract.stores.manifest import MANIFEST, Manifest, digests_of, read_manifest, sha256
 
 CURRENT, VERSIONS = "current", "versions"
+RECORD, RECORDS = "record.json", "records"
 SERVER, DEVICES, LEDGER, TRAINING = "server", "devices", "ledger", "training"
 
 Made = TypeVar("Made")
@@ -175,13 +177,17 @@ class VersionStore:
                 f"remove {self.folder / DEVICES} to go on with the server's half alone"
             ) from None
 
-    def commit(self, content: Content, based_on: int | None) -> Manifest:
+    def commit(
+        self, content: Content, based_on: int | None, seal: Callable[[Manifest], bytes] | None = None
+    ) -> Manifest:
         """Write a new version, serve it, and remove the one before.
 
         Parameters
         ----------
         based_on
             The version that the new one was made from; None for a training, which takes the place of any.
+        seal
+            Makes the record of the new version, which is written with it.
 
         Raises
         ------
@@ -193,7 +199,7 @@ class VersionStore:
             before = self._files_of(based_on)
             self._clean()
             try:
-                server = self._write(number, content, before)
+                server = self._write(number, content, before, seal)
                 pointed = {"version": number, "manifest": sha256(server.to_bytes())}
                 write_atomically(self.pointer, json.dumps(pointed).encode())
             finally:
@@ -241,7 +247,17 @@ class VersionStore:
         for unfinished in self.pointer.parent.glob(f".{CURRENT}.*"):
             unfinished.unlink()
 
-    def _write(self, number: int, content: Content, before: Mapping[str, Path]) -> Manifest:
+    def place(self, manifest: Manifest) -> Path:
+        """Where the server's half of a version is."""
+        return self.folder / SERVER / VERSIONS / str(manifest.version)
+
+    def _write(
+        self,
+        number: int,
+        content: Content,
+        before: Mapping[str, Path],
+        seal: Callable[[Manifest], bytes] | None,
+    ) -> Manifest:
         """Write both halves of a version; the server's manifest."""
         if content.devices is not None:
             half = Manifest(content.system, number, digests_of(content.devices), content.device_facts)
@@ -254,7 +270,8 @@ class VersionStore:
             content.settles,
             devices=content.devices is not None,
         )
-        self._write_half(SERVER, server, content.server, before)
+        record = {} if seal is None else {RECORD: seal(server)}
+        self._write_half(SERVER, server, {**content.server, **record}, before)
         return server
 
     def _write_half(

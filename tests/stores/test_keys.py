@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from retract.auditing.keys import default_key_path, fingerprint, key_or_new, load_key, load_public, new_key, public_path
 from retract.errors import CertificateError
+from retract.stores.keys import default_key_path, fingerprint, key_or_new, load_key, load_public, new_key, public_path
 
 
 def mode(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Ed25519 keys: the private one signs certificates and is nobody else's to read, the public one checks them."""
+"""Ed25519 keys: the private one signs versions and certificates and is nobody else's to read, the public one checks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -100,9 +101,44 @@ def load_public(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def key_or_new(path: Path) -> tuple[Ed25519PrivateKey, bool]:
-    """The key in `path`, made where there is none, and whether it was made; errors as in `load_key` and `new_key`."""
-    return (load_key(path), False) if path.exists() else (new_key(path), True)
+@dataclass(frozen=True)
+class Signer:
+    """Who signs: a private key, where it is, and whether it was made just now."""
+
+    key: Ed25519PrivateKey
+    path: Path
+    made: bool = False
+
+    @classmethod
+    def at(cls, path: Path | None) -> Signer:
+        """The key in `path`, the default one unless given, made where there is none.
+
+        Raises
+        ------
+        CertificateError
+            As in `load_key` and `new_key`, or if no key can be made there.
+        """
+        place = default_key_path() if path is None else path
+        if place.exists():
+            return cls(load_key(place), place)
+        try:
+            return cls(new_key(place), place, made=True)
+        except OSError as error:
+            raise CertificateError(
+                f"no key to sign with can be made at {place} ({error.strerror}): "
+                "name a place for one with --key or in RETRACT_KEY"
+            ) from None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell of a key that was just made."""
+        if not self.made:
+            return ()
+        return (
+            f"made a key that signs versions and certificates: {self.path} (fingerprint "
+            f"{fingerprint(self.key.public_key())}); {public_path(self.path)} is for those who verify; "
+            "--key KEY.pem or RETRACT_KEY=KEY.pem signs with a key of your own",
+        )
 
 
 def fingerprint(public: Ed25519PublicKey) -> str:
