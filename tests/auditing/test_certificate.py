@@ -1,28 +1,23 @@
-"""Certificates: whatever is changed in one is found, and it holds for one folder and what became of it alone."""
+"""Certificates: whatever is changed in one is found."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retract.auditing.certificate import CertifiedRequest, read, sign, verify
+from retract.auditing.certificate import CertifiedRequest, read, sign
 from retract.data import Catalog, Interactions
 from retract.data.digest import retained_digest
-from retract.errors import CertificateError, FolderError
-from retract.stores.folder import CERTIFICATES
-from retract.stores.held import MODEL
-from retract.stores.keys import fingerprint
+from retract.errors import CertificateError
 from retract.stores.ledger import Request
-from tests.auditing.statements import KEY, OTHER, STATEMENT, certify, files_of
-from tests.stores.folders import apply, ask, load, make_folder, served, tiny_dataset
+from tests.auditing.statements import KEY, STATEMENT
+from tests.tiny import tiny_dataset
 
 CONTENT = sign(STATEMENT, KEY)
 PLACES = st.integers(0, len(CONTENT) - 1)
@@ -43,7 +38,7 @@ def signed(**changes: object) -> bytes:
 def refusal(content: bytes) -> str:
     """The one line that refuses a certificate."""
     with pytest.raises(CertificateError) as caught:
-        verify(content, "c.json")
+        read(content, "c.json")
     text = str(caught.value)
     assert text.startswith("c.json ")
     assert text.isprintable()
@@ -171,126 +166,6 @@ def test_what_is_no_certificate_is_refused_with_its_reason(content, message):
 def test_what_could_not_be_read_again_is_not_signed(changes):
     with pytest.raises(CertificateError, match=r"^the statement .*(cannot be signed|is no certificate)"):
         sign(replace(STATEMENT, **changes), KEY)
-
-
-# --- the key ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_key_is_compared_with_the_one_given():
-    assert verify(CONTENT, "c.json").checked == ("signature",)
-    assert verify(CONTENT, "c.json", public=KEY.public_key()).checked == ("signature", "key")
-    names = f"{fingerprint(KEY.public_key())}, not by {fingerprint(OTHER.public_key())}"
-    with pytest.raises(CertificateError, match=names):
-        verify(CONTENT, "c.json", public=OTHER.public_key())
-
-
-def test_a_statement_signed_anew_by_another_key_is_not_the_first_ones():
-    forged = sign(replace(STATEMENT, n_retained=1), OTHER)
-    assert verify(forged, "c.json").fingerprint == fingerprint(OTHER.public_key())
-    with pytest.raises(CertificateError, match="is signed by key"):
-        verify(forged, "c.json", public=KEY.public_key())
-    own = json.loads(CONTENT)
-    with pytest.raises(CertificateError, match="does not hold"):
-        read(canonical({**json.loads(forged), "public_key": own["public_key"]}), "c.json")
-
-
-# --- the folder -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("made") / "run", "exact")
-
-
-@pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "run"))
-
-
-def check(path: Path, folder: Path):
-    return verify(path.read_bytes(), str(path), folder=folder)
-
-
-def forget_one(folder: Path, user: str) -> str:
-    """Unlearn one interaction; the hash of the model before."""
-    before = files_of(folder)[MODEL]
-    ask(folder, "unshare", user, fraction=0.2)
-    apply(folder)
-    return before
-
-
-def test_a_folder_that_holds_what_is_certified_is_told(folder):
-    verdict = check(certify(folder, "1.json"), folder)
-    assert (verdict.requests, verdict.interactions, verdict.system, verdict.later) == (2, 4, "exact", 0)
-    assert verdict.checked == ("signature", "model", "memory", "retained data")
-    load(folder)  # a certificate in it does no harm to a folder
-
-
-@pytest.mark.parametrize(
-    ("field", "message"),
-    [
-        ("model_after", "the certificate of another model: it certifies 0{12}, .*run holds [0-9a-f]{12}, and no later"),
-        ("memory_after", "the certificate of another memory: it certifies 0{12}"),
-        ("retained", "the certificate of another set of retained data: it certifies 0{12}"),
-    ],
-)
-def test_a_folder_that_holds_anything_else_is_told(folder, field, message):
-    with pytest.raises(CertificateError, match=message):
-        check(certify(folder, "1.json", **{field: "0" * 64}), folder)
-
-
-def test_later_certificates_of_the_same_key_lead_to_the_present_model(folder):
-    first = certify(folder, "first.json")
-    second = certify(folder, "a.json", model_before=forget_one(folder, "u1"))
-    third = certify(folder, "b.json", model_before=forget_one(folder, "u2"))
-    assert [check(path, folder).later for path in (first, second, third)] == [2, 1, 0]
-    assert check(first, folder).checked == ("signature", "later certificates")
-    second.unlink()
-    with pytest.raises(CertificateError, match="another model"):
-        check(first, folder)
-
-
-@pytest.mark.parametrize("fault", ["none", "key", "damaged", "memory", "folder"])
-def test_a_link_that_does_not_hold_leads_nowhere(folder, fault):
-    first = certify(folder, "1.json")
-    before = forget_one(folder, "u1")
-    if fault != "none":
-        changes = {"memory_after": "0" * 64} if fault == "memory" else {}
-        second = certify(folder, "2.json", key=OTHER if fault == "key" else KEY, model_before=before, **changes)
-        if fault == "damaged":
-            second.write_bytes(second.read_bytes()[:-1])
-        elif fault == "folder":
-            second.unlink()
-            second.mkdir()
-    with pytest.raises(CertificateError, match="another model"):
-        check(first, folder)
-
-
-def test_certificates_that_lead_in_a_circle_end(folder):
-    first = certify(folder, "1.json", model_before="1" * 64, model_after="2" * 64)
-    certify(folder, "2.json", model_before="2" * 64, model_after="1" * 64)
-    certify(folder, "3.json", model_before="2" * 64, model_after="2" * 64)
-    with pytest.raises(CertificateError, match="another model"):
-        check(first, folder)
-
-
-def test_a_folder_whose_files_are_not_its_manifests_is_refused(folder):
-    path = certify(folder, "1.json")
-    (served(folder) / "shared.safetensors").write_bytes(b"")
-    with pytest.raises(FolderError, match=r"shared\.safetensors is damaged"):
-        check(path, folder)
-
-
-def test_a_server_without_clients_can_be_checked(folder):
-    path = certify(folder, "1.json")
-    shutil.rmtree(folder / "devices")
-    assert check(path, folder).later == 0
-
-
-def test_certificates_outlive_unlearning(folder):
-    certify(folder, "1.json")
-    forget_one(folder, "u1")
-    assert (folder / CERTIFICATES / "1.json").exists()
 
 
 # --- the digest of what is retained -----------------------------------------------------------------------------------

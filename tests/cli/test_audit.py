@@ -228,7 +228,6 @@ def test_an_oracle_without_an_audit_is_refused(data, tmp_path):
 
 def test_a_key_that_others_can_read_is_refused_before_anything_is_done(data, tmp_path, key):
     folder = asked(data, tmp_path)
-    assert retract("keys", "new").code == 0
     key.chmod(0o644)
     before = on_disk(folder)
     assert str(key) in retract("unlearn", folder, "--audit").refusal()

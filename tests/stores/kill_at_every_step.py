@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from retract.auditing.verifying import Standing
 from retract.federation import LocalEngine
 from retract.stores.device_folder import FolderDevices
 from retract.stores.devices import MemoryDevices
@@ -116,6 +117,11 @@ def train_anew(folder: Path) -> None:
     TrainedFolder(folder).save(Held(replace(held.trained, seed=7), held.devices, held.test))
 
 
+def change_key(folder: Path) -> None:
+    """Let another key sign from now on."""
+    TrainedFolder(folder).seals.change_key(folder.parents[1] / "new.pem")
+
+
 def repair(folder: Path) -> None:
     """What whoever comes next does first."""
     with TrainedFolder(folder).unlearning():
@@ -125,6 +131,7 @@ def repair(folder: Path) -> None:
 def readable(folder: Path) -> str:
     """What a reader finds, who takes no lock."""
     held, told = load(folder), status(folder)
+    Standing.of(folder)  # the chain is whole before the repair too
     assert held.version == told.version
     return f"{told.system} {told.pending} pending"
 
@@ -144,6 +151,7 @@ def situation(folder: Path) -> tuple[object, ...]:
 def folder_state(folder: Path) -> str:
     """ "old" or "new" in every respect, or what is wrong."""
     held, trained = load(folder), TrainedFolder(folder)
+    made = [link.record.made for link in Standing.of(folder).links]
     requests = trained.ledger.requests()
     version = str(held.version)
     stray = [name for name in names(folder) if "/." in name or name.startswith(".")]
@@ -154,9 +162,15 @@ def folder_state(folder: Path) -> str:
     stray += [
         name for name in names(folder) if "ledger/" in name and "/requests/" in name and Path(name).stem not in recorded
     ]
-    if stray or len(list((folder / "server" / "ledger").glob("*"))) > 1:
+    stray += [name for name in names(folder) if name.endswith("record.json")]
+    if stray or any(len(list((folder / "server" / room).glob("*"))) > 1 for room in ("ledger", "records")):
         return f"left behind: {stray}"
-    if held.trained.seed == 7:
+    anew = held.trained.seed == 7
+    if [one for one in made if one != "new key"] != (["train"] if anew or version == "1" else ["train", "unlearn"]):
+        return f"another chain: {made}"
+    if "new key" in made:
+        return "new"
+    if anew:
         return "new" if not requests and not (folder / AUDITS).exists() else f"of the old model: {requests}"
     if version == "1":
         whole = all(request.status == "pending" and request.items for request in requests)
@@ -267,6 +281,7 @@ SCENARIOS: dict[str, tuple[Work, Work, Work, Callable[[Path], str]]] = {
     "apply": (make, apply, repair, folder_state),
     "ask": (make, ask, repair, folder_state),
     "train anew": (make, train_anew, repair, folder_state),
+    "change the key": (make, change_key, repair, folder_state),
     "keep a round": (make_devices, count_again, open_devices, devices_state),
     "erase on devices": (make_devices, erase_one, open_devices, devices_state),
     "keep a place": (keep_first, keep_second, nothing, place_state),

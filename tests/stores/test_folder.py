@@ -45,6 +45,11 @@ FILES = [
 ]
 
 
+def record_of(folder: Path) -> str:
+    """The first record of the model that is served."""
+    return f"server/records/{TrainedFolder(folder).manifest().facts['model']}/1.json"
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_folder(tmp_path_factory.mktemp("made") / "run")
@@ -63,7 +68,9 @@ def folder(made: Path, tmp_path: Path) -> Path:
 def test_the_folder_holds_these_files_and_no_other(made: Path) -> None:
     (request,) = requests(made)
     ledger = TrainedFolder(made).ledger.root.relative_to(made.resolve()).as_posix()
-    assert sorted(on_disk(made)) == sorted([*FILES, f"{ledger}/ledger.jsonl", f"{ledger}/requests/{request.id}.json"])
+    assert sorted(on_disk(made)) == sorted(
+        [*FILES, record_of(made), f"{ledger}/ledger.jsonl", f"{ledger}/requests/{request.id}.json"]
+    )
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
@@ -227,7 +234,8 @@ def test_a_trained_folder_is_replaced_only_by_force_and_nothing_of_the_old_model
     _train_again(folder, force=True)
     assert load(folder).trained.system == "exact"
     assert (requests(folder), TrainedFolder(folder).audits()) == ((), [])
-    assert sorted(on_disk(folder)) == sorted(name.replace("versions/1", "versions/2") for name in FILES)
+    files = [name.replace("versions/1", "versions/2") for name in FILES]
+    assert sorted(on_disk(folder)) == sorted([*files, record_of(folder)])
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "manifest.json"])
@@ -266,7 +274,7 @@ def test_force_replaces_a_folder_of_the_first_layout_and_leaves_nothing_of_it(tm
     with pytest.raises(FolderError, match="--force replaces it"):
         _train_again(tmp_path, force=False)
     _train_again(tmp_path, force=True)
-    assert sorted(on_disk(tmp_path)) == sorted([*FILES, "notes.txt"])
+    assert sorted(on_disk(tmp_path)) == sorted([*FILES, record_of(tmp_path), "notes.txt"])
 
 
 # --- the server's half alone ------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from retract.errors import CertificateError
-from retract.stores.keys import default_key_path, fingerprint, key_or_new, load_key, load_public, new_key, public_path
+from retract.stores.keys import Signer, default_key_path, fingerprint, load_key, load_public, new_key, public_path
 
 
 def mode(path: Path) -> int:
@@ -142,18 +142,26 @@ def test_a_key_does_not_show_itself(path):
     assert not any(text in shown for text in (raw.hex(), str(raw), base64.b64encode(raw).decode(), pem(key).decode()))
 
 
-def test_a_key_is_made_once(path):
-    key, made = key_or_new(path)
-    again, made_again = key_or_new(path)
-    assert (made, made_again) == (True, False)
-    assert again.private_bytes_raw() == key.private_bytes_raw()
+def test_a_key_is_made_once_and_told_once_with_its_place_its_fingerprint_and_how_to_use_another(path):
+    made, again = Signer.at(path), Signer.at(path)
+    assert (made.made, again.made, again.notes) == (True, False, ())
+    assert again.key.private_bytes_raw() == made.key.private_bytes_raw()
+    (told,) = made.notes
+    for text in (str(path), f"{path}.pub", fingerprint(made.key.public_key()), "--key", "RETRACT_KEY"):
+        assert text in told
 
 
 def test_a_key_that_is_open_to_others_is_not_replaced(path):
     new_key(path)
     path.chmod(0o644)
     with pytest.raises(CertificateError, match="open to others"):
-        key_or_new(path)
+        Signer.at(path)
+
+
+def test_where_no_key_can_be_made_another_place_is_asked_for(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(CertificateError, match=r"no key .* can be made at .*: name a place for one with --key or in"):
+        Signer.at(tmp_path / "file" / "key.pem")
 
 
 def test_a_fingerprint_is_of_the_raw_public_key():
