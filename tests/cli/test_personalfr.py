@@ -102,7 +102,7 @@ def test_withdrawing_everything_can_be_audited(folder: Path, tmp_path: Path, mon
     monkeypatch.setenv("HOME", str(tmp_path))
     user = str(load(folder).catalog.user_ids[1])
     assert retract(kind, folder, "--user", user, "--all").code == 0
-    report = retract("unlearn", folder, "--audit", "--key", tmp_path / "key.pem", "--json").json
+    report = retract("unlearn", folder, "--audit", "--json").json
     (audit,) = report["audits"]
     assert audit["after"]["rmse"] == pytest.approx(report["metrics"]["rmse"], rel=1e-5)
     if kind == "unshare":  # the devices keep what they had, so they predict it as before
@@ -264,4 +264,4 @@ def test_what_is_printed_and_the_comparison_s_page_show_rmse(ratings: Path, tmp_
 def test_an_audit_for_people_shows_rmse_where_ratings_are_predicted(folder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert retract("erase", folder, "--user", str(load(folder).catalog.user_ids[1]), "--all").code == 0
-    assert "forgotten_rmse" in retract("unlearn", folder, "--audit", "--key", tmp_path / "key.pem").out
+    assert "forgotten_rmse" in retract("unlearn", folder, "--audit").out

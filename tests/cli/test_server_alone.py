@@ -105,9 +105,8 @@ def test_an_erasure_is_applied_where_the_model_learnt_from_what_is_shared_alone(
 
 @pytest.mark.slow
 def test_an_unlearning_is_audited_and_certified_and_the_certificate_holds(
-    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Path,
 ) -> None:
-    monkeypatch.setenv("RETRACT_KEY", str(tmp_path / "key.pem"))
     assert retract("unshare", server, "--user", "u1").code == 0
     done = unlearned(server, "--audit").json
     (found,) = retract("verify", done["certificate"], "--json").json["results"]
@@ -119,9 +118,8 @@ def test_an_unlearning_is_audited_and_certified_and_the_certificate_holds(
 
 @pytest.mark.slow
 def test_an_oracle_needs_the_devices_but_where_all_is_shared(
-    server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Path,
 ) -> None:
-    monkeypatch.setenv("RETRACT_KEY", str(tmp_path / "key.pem"))
     assert retract("unshare", server, "--user", "u1").code == 0
     before = on_disk(server)
     answer = unlearned(server, "--audit", "--oracle")
