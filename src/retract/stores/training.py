@@ -159,12 +159,12 @@ def train_folder(
     require_replaceable(out, options.force or options.resume)
     whole = replace(dataset, is_test=None) if options.evaluate else dataset
     parts = Parts.of(whole, system.type.share, options.choice, options.seed)
-    folder = TrainedFolder(out, options.key)
-    said = folder.seals.ready(anew=True)
     place = Place(out, MemoryDevices(parts.sharing), options)
     checkpoint = place.taken_up() if options.resume else None
     if checkpoint is None:
         place.begin(options.force)
+    folder = TrainedFolder(out, options.key)
+    said = folder.seals.ready(anew=True)
     if options.evaluate and place.measured is None:
         place.measured = _evaluated(system, dataset, options, progress)
     learnt = learn(system, place.devices, seed=options.seed, resume_from=checkpoint, keep=place.keep, progress=progress)
