@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 LATEX = {
@@ -15,6 +16,30 @@ LATEX = {
     **{"±": r"$\pm$", "×": r"$\times$", "→": r"$\to$", "\u2212": "$-$", "µ": r"$\mu$", "–": "--", "’": "'"},
 }
 """What LaTeX would not show as it is."""
+PHRASES = {
+    "attack_auc": "attack AUC: how often it tells a withdrawn item from another, 0.5 is guessing",
+    "rank_mean": "mean place of the withdrawn in their users’ lists, 0 the top and 1 the bottom",
+    "recall@20": "Recall@20: part of what was held out that is among the first 20",
+    "ndcg@20": "NDCG@20: the same, where higher places count more",
+    "mi_bf": "MI-BF: scores of the withdrawn before, over those now",
+    "mi_ng": "MI-NG: scores of random items over those of the withdrawn",
+    "rmse": "RMSE: mean error of predicted ratings",
+    "forgotten_rmse": "the same of the withdrawn ratings",
+}
+"""What a figure of an audit says, by its name in the JSON."""
+
+
+def verdict(audit: Mapping[str, Any]) -> tuple[str, str]:
+    """Word and sentences of an audit's JSON; one made before audits had a verdict has none, and that is said."""
+    nothing = "Cannot be told: this audit was made by a version of retract that gave no verdicts."
+    return audit.get("verdict", "cannot be told"), audit.get("because", nothing)
+
+
+def leak(audit: Mapping[str, Any]) -> str:
+    """How well an observer of both versions tells what was withdrawn, by an audit's JSON."""
+    value, low = audit["difference_auc"], audit.get("difference_auc_low")
+    shown = f"{value:.2f}" if low is None else ranged(value, low, audit["difference_auc_high"])
+    return f"tells what was withdrawn with AUC {shown}, where 0.5 is guessing"
 
 
 def percent(part: float, digits: int = 0) -> str:
@@ -34,12 +59,28 @@ def count(number: int) -> str:
 
 def signed(value: float) -> str:
     """Three decimals and always a sign, for differences."""
-    return "–" if math.isnan(value) else f"{value:+.3f}".replace("-", "\u2212")
+    return "–" if math.isnan(value) else f"{value:+.3f}".replace("-0.000", "+0.000").replace("-", "\u2212")
 
 
 def times(ratio: float) -> str:
     """So many times as fast."""
     return "–" if math.isnan(ratio) else f"{significant(ratio)}×"
+
+
+def pace(ratio: float) -> str:
+    """How much faster or slower than retraining, by how many times as fast: 0.2 is 5 times slower."""
+    if math.isnan(ratio) or ratio <= 0:
+        return "not compared with retraining"
+    if 0.9 < ratio < 1.1:
+        return "about as fast as retraining"
+    fast = ratio > 1
+    much = significant(ratio if fast else 1 / ratio, 2).removesuffix(".0")
+    return f"{much} times {'faster' if fast else 'slower'} than retraining"
+
+
+def ranged(value: float, low: float, high: float) -> str:
+    """A figure with the bounds of its interval: 0.53 (0.49–0.57)."""
+    return "–" if math.isnan(value) else f"{value:.2f} ({low:.2f}–{high:.2f})"
 
 
 def plus_minus(mean: float, deviation: float, show: Callable[[float], str], relative: bool = False) -> str:
