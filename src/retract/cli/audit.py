@@ -33,6 +33,9 @@ def verify(
     key: Annotated[
         Path | None, typer.Option(metavar="PUBLIC.pem", help="The public key that must have signed it.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="A page of it for people, to read, print and file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check a certificate offline: its signature, and that it is about what the trained folder holds.
@@ -41,11 +44,17 @@ def verify(
     """
     if not certificate.is_file():
         raise CertificateError(f"no such certificate: {certificate}; check the path")
+    from retract.auditing.certificate import read
     from retract.auditing.certificate import verify as check
     from retract.auditing.keys import load_public
+    from retract.report.certificate import Shown, checks, to_text, write_certificates
 
+    if report is not None:
+        _require_page(report)
     public = None if key is None else load_public(key)
-    verdict = check(certificate.read_bytes(), str(certificate), public=public, folder=folder or _around(certificate))
+    content = certificate.read_bytes()
+    verdict = check(content, str(certificate), public=public, folder=folder or _around(certificate))
+    known = read(content, str(certificate))
     since = f" {verdict.later} later unlearning(s) changed the model since." if verdict.later else ""
     whose = "" if public else " Whose key that is was not checked: --key does."
     text = (
@@ -53,7 +62,11 @@ def verify(
         f"issued {verdict.issued} by {verdict.fingerprint}; checked: {', '.join(verdict.checked)}.{since}{whose} "
         "It shows the procedure and the hashes, not that no trace is left."
     )
-    emit({"valid": True, **asdict(verdict)}, as_json, text)
+    parts = [text, *to_text(known)]
+    if report is not None:
+        write_certificates(report, [Shown(known, certificate.name, content.decode(), *checks(verdict.checked))])
+        parts.append(f"page: {report}")
+    emit({"valid": True, **asdict(verdict), "page": None if report is None else str(report)}, as_json, *parts)
 
 
 @dataclass(frozen=True)
@@ -143,11 +156,7 @@ def _audit_strangers(strangers: Strangers, as_json: bool) -> None:
     """Audit another recommender's forgetting, from score files."""
     out = strangers.out
     if out is not None:
-        from retract.report.page import require_page
-
-        require_page()
-        if out.is_dir():
-            raise FolderError(f"{out} is a folder: give a file for the page")
+        _require_page(out)
     found = strangers.audited()
     for text in found.notes:
         note(text)
@@ -159,6 +168,15 @@ def _audit_strangers(strangers: Strangers, as_json: bool) -> None:
         write_forgetting(out, found, {**strangers.files, "command": strangers.command})
         parts.append(f"page: {out}")
     emit({**found.to_json(), "page": None if out is None else str(out)}, as_json, *parts)
+
+
+def _require_page(out: Path) -> None:
+    """Refuse to begin what ends in a page that could not be made."""
+    from retract.report.page import require_page
+
+    require_page()
+    if out.is_dir():
+        raise FolderError(f"{out} is a folder: give a file for the page")
 
 
 @keys.command()
