@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from retract.auditing.verdict import Difference, Verdict
+from retract.auditing.verdict import MARGIN, Difference, Verdict, useful
 
 GAPS = ("difference", "difference_before", "recall_difference")
 """What an audit has with an interval: `attack_auc` and Recall@20 less the oracle's."""
@@ -143,7 +143,8 @@ class Audit:
         """One JSON object; the three models nested, and the differences."""
         models = {name: None if one is None else one.to_json() for name, one in self._models()}
         plain = {name: _rounded(value) for name, value in asdict(self).items() if name not in ("verdict", *models)}
-        return {**self.verdict.to_json(), **plain, **models}
+        judged = {**self.verdict.to_json(), "margin": MARGIN, "usefulness": useful(self.recall_difference)}
+        return {**judged, **plain, **models}
 
     def flat(self) -> dict[str, Any]:
         """The same in one level: `attack_auc_before`, `recall@20_oracle`, `difference_low`, and so on."""

@@ -26,8 +26,8 @@ PLAIN = {
     "like the oracle": "Somebody who tries to find the withdrawn data in the model does no better than in a model "
     "that never had it.",
     "still there": "The withdrawn data can still be found in the model, more than in a model that never had it.",
-    "over-forgot": "The model now avoids what was withdrawn, more than a model that never had it. That, too, gives away "
-    "that it was there.",
+    "over-forgot": "The model now avoids what was withdrawn, more than a model that never had it. That, too, gives "
+    "away that it was there.",
     "attack sees nothing": "The test could not find this data even before it was withdrawn. That it does not find it "
     "now shows nothing.",
     "not enough data": "Too few people withdrew data for the test to come to a result.",
@@ -69,8 +69,8 @@ SIZES = {
     ),
     "recall@20": (
         "Quality of the suggestions",
-        "Of what people went on to choose, the part that stood among 20 suggestions (Recall@20). Forgetting should cost "
-        "no more than training without the data does.",
+        "Of what people went on to choose, the part that stood among 20 suggestions (Recall@20). Forgetting should "
+        "cost no more than training without the data does.",
     ),
 }
 """Figures beside the attack's, by their names in the JSON: what people call them, and what they say."""

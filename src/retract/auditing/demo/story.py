@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retract.auditing.audit import Auditor, Cost
+from retract.auditing.case import Case, Version
 from retract.auditing.demo.observe import ObservedEngine, ServerView, Snapshot, checkpoints, training_curve
 from retract.auditing.demo.people import agreement, choose_people, choose_withdrawers, introduce
 from retract.data import Dataset, Interactions, Sharing
@@ -158,7 +160,16 @@ def _withdrawal(
         server=Trace(server),
         groups=groups,
         costs=Costs(after.spent, oracle.spent, before.trained.memory.nbytes, before.spent.bytes_up),
+        verdict=_verdict(models, forget, test),
     )
+
+
+def _verdict(models: Trio[Model], forget: Interactions, test: Interactions) -> tuple[str, str]:
+    """What an audit by the plain score says of the model after, beside the oracle: the word, and why."""
+    before, after, oracle = (Version(model.trained, model.devices) for model in models)
+    case = Case(models.before.system, "unshare", forget, before, test, before.trained.seed)
+    said = Auditor(case, (oracle, None)).judge(after, Cost(models.after.seconds, 0, 0)).verdict
+    return said.word, said.text
 
 
 def _forget(system: System, before: Model, forget: Interactions, seed: int, progress: Progress) -> Model:
