@@ -63,19 +63,22 @@ def signed(value: float) -> str:
 
 
 def times(ratio: float) -> str:
-    """So many times as fast."""
-    return "–" if math.isnan(ratio) else f"{significant(ratio)}×"
+    """How much faster or slower, in a table: 0.2 is 5× slower."""
+    if math.isnan(ratio) or ratio <= 0:
+        return "–"
+    if 0.9 < ratio < 1.1:
+        return "as fast"
+    fast = ratio > 1
+    much = significant(ratio if fast else 1 / ratio, 2).removesuffix(".0")
+    return f"{much}× {'faster' if fast else 'slower'}"
 
 
 def pace(ratio: float) -> str:
     """How much faster or slower than retraining, by how many times as fast: 0.2 is 5 times slower."""
     if math.isnan(ratio) or ratio <= 0:
         return "not compared with retraining"
-    if 0.9 < ratio < 1.1:
-        return "about as fast as retraining"
-    fast = ratio > 1
-    much = significant(ratio if fast else 1 / ratio, 2).removesuffix(".0")
-    return f"{much} times {'faster' if fast else 'slower'} than retraining"
+    said = times(ratio)
+    return "about as fast as retraining" if said == "as fast" else f"{said.replace('× ', ' times ')} than retraining"
 
 
 def ranged(value: float, low: float, high: float) -> str:
