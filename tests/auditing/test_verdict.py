@@ -76,13 +76,13 @@ def test_from_one_user_nothing_can_be_told() -> None:
     said = verdict(gap, gap, users=1)
     assert (said.word, said.reason, said.users_needed) == ("cannot be told", "not enough data", None)
     assert said.text == (
-        "Cannot be told: a single user withdrew, and the AUC of a single user may be anything from 0 to 1: "
-        "AUC 0.55 (0.50–0.60) beside 0.53 (0.49–0.57) in a model trained without the data."
+        "Cannot be told: a single user withdrew, and the AUC of a single user may be anything from 0 to 1. "
+        "The attack has AUC 0.55 (0.50–0.60), beside 0.53 (0.49–0.57) in a model trained without the data."
     )
 
 
 SEEN = Difference(0.3, 0.25, 0.35)
-SAYS = "AUC 0.55 (0.50–0.60) beside 0.53 (0.49–0.57) in a model trained without the data"
+SAYS = "AUC 0.55 (0.50–0.60), beside 0.53 (0.49–0.57) in a model trained without the data"
 
 
 def verdict(
@@ -113,7 +113,7 @@ def test_the_rule_goes_by_whole_intervals_and_asks_whether_the_attack_sees_at_al
     said = verdict(after, before)
     assert (said.word, said.reason) == (word, reason)
     assert said.text.lower().startswith(word)
-    assert SAYS in said.text or "AUC 0.83 (0.80–0.86) beside 0.53 (0.49–0.57)" in said.text
+    assert SAYS in said.text or "AUC 0.83 (0.80–0.86), beside 0.53 (0.49–0.57)" in said.text
 
 
 @pytest.mark.parametrize(

@@ -156,28 +156,28 @@ def judged(found: Evidence) -> Verdict:
     after, before, margin = found.after_gap, found.before_gap, found.margin
     if found.oracle is None or after is None or before is None:
         return _without_oracle(found)
-    both = f"AUC {_of(found.after)} {_beside(found.oracle)}"
+    both = f"The attack has AUC {_of(found.after)}, {_beside(found.oracle)}."
     if after.beyond(margin):
         return _not_yet(after, both, margin)
     if found.same and found.parameters is not None:
         to = f"to {max(found.parameters[1], 1e-16):.0e}"
         said = f"Forgotten: the parameters are those of a model trained without the data, {to}."
-        return Verdict("forgotten", "same parameters", f"{said} An attack finds the same in both: {both}.")
+        return Verdict("forgotten", "same parameters", f"{said} {both}")
     if found.users < 2:
         said = "Cannot be told: a single user withdrew, and the AUC of a single user may be anything from 0 to 1"
-        return Verdict("cannot be told", "not enough data", f"{said}: {both}.")
+        return Verdict("cannot be told", "not enough data", f"{said}. {both}")
     if before.within(margin) or before.low <= 0 <= before.high:
         needed = None if before.within(margin) else _needed(found.users, before.half, abs(before.value))
         said = "Cannot be told: this attack finds nothing even before, so finding nothing afterwards shows nothing."
-        told = f"Before, it had AUC {_of(found.before)} {_beside(found.oracle)}; the difference is {before}."
+        told = f"Before, it had AUC {_of(found.before)}, {_beside(found.oracle)}; the difference is {before}."
         text = f"{said} {told}{_would_do(found.users, needed)}"
         return Verdict("cannot be told", "attack sees nothing", text, needed)
     if after.within(margin):
-        said = "Forgotten: an attack finds what was withdrawn as well as in a model trained without it, and no better"
-        text = f"{said}: {both}. The difference, {after}, lies within ±{margin:g}; before it was {before}."
+        said = "Forgotten: an attack finds what was withdrawn as well as in a model trained without it, and no better."
+        text = f"{said} {both} The difference, {after}, lies within ±{margin:g}; before it was {before}."
         return Verdict("forgotten", "like the oracle", text)
     needed = _needed(found.users, after.half, abs(margin - abs(after.value)))
-    said = f"Cannot be told, for too few users withdrew: {both}."
+    said = f"Cannot be told: too few users withdrew. {both}"
     told = f"The difference, {after}, lies neither within ±{margin:g} nor outside."
     return Verdict("cannot be told", "not enough data", f"{said} {told}{_would_do(found.users, needed)}", needed)
 
@@ -189,7 +189,7 @@ def _not_yet(after: Difference, both: str, margin: float) -> Verdict:
         if more
         else "the model shuns what was to be forgotten more than one that never saw it, and that is a trace too"
     )
-    text = f"Not yet: {how}: {both}. The difference, {after}, lies outside ±{margin:g}."
+    text = f"Not yet: {how}. {both} The difference, {after}, lies outside ±{margin:g}."
     return Verdict("not yet", "still there" if more else "over-forgot", text)
 
 

@@ -170,8 +170,8 @@ def _caption(about: Row) -> str:
         "target is the oracle’s, not 0.5. AUC − oracle: with the 90 % interval, paired by users. KS: "
         "Kolmogorov–Smirnov distance of the forgotten’s ranks to those under the oracle. By an equivalence test with a "
         f"margin of ±{MARGIN:g} in AUC and ±{percent(UTILITY)} of the oracle’s Recall@20, two one-sided tests at 5 %: "
-        "(a) acceptable, like the oracle in both and not clearly slower; (f) like it in the attack alone; (n) not like it; (u) "
-        "not enough data to say, or an attack that finds nothing even before."
+        "(a) acceptable, like the oracle in both and not clearly slower; (f) like it in the attack alone; (n) not like "
+        "it; (u) not enough data to say, or an attack that finds nothing even before."
     )
 
 
