@@ -141,9 +141,9 @@ class ScoreAudit:
             if any(one.get(key) is not None for one in told.values())
         ]
         attacks = [ranged(*astuple(one.attack)) for one in self.models.values()]
-        rows[0] = [f"{PHRASES['attack_auc']} (95 % interval)", *attacks]
+        rows[0] = [f"{PHRASES['attack_auc']}, 95 % interval", *attacks]
         if self.ks_after is not None:
-            label = "KS distance to the oracle of their places, 0 alike and 1 apart"
+            label = "KS distance of their places to the oracle’s (0 alike, 1 apart)"
             rows.append([label, _shown(self.ks_before), _shown(self.ks_after), _shown(0.0)])
         return ["", *self.models], rows
 

@@ -18,8 +18,8 @@ from rich.table import Table
 from retract.report import wording
 
 ATTACKS = {
-    "learned": "learned on shadow models of which everything is known",
-    "score": "by the score alone, for no shadow models were trained",
+    "learned": "tells withdrawn items from others, by what it learnt on models of which all is known",
+    "score": "tells withdrawn items from others by their score alone",
 }
 """What the attacks of an audit go by."""
 Report = Callable[[str, int, int], None]

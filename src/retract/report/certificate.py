@@ -220,7 +220,7 @@ def _figures(audit: Mapping[str, Any]) -> Iterator[Figure]:
     )
     reference = wording.percent(_number(oracle.get("attack_auc")))
     yield Figure("Found by an attacker", _attack(before), _attack(after), reference, says)
-    for key, (name, means) in SIZES.items():
+    for key, (name, means) in ((key, told) for key, told in SIZES.items() if after.get(key) is not None):
         shown = [wording.percent(_number(one.get(key)), 1) for one in (before, after, oracle)]
         yield Figure(name, shown[0], shown[1], shown[2], means)
     now = _number(audit.get("parameter_distance"))

@@ -17,14 +17,14 @@ LATEX = {
 }
 """What LaTeX would not show as it is."""
 PHRASES = {
-    "attack_auc": "attack AUC: how often it tells a withdrawn item from another, 0.5 is guessing",
-    "rank_mean": "mean place of the withdrawn in their users’ lists, 0 the top and 1 the bottom",
-    "recall@20": "Recall@20: part of what was held out that is among the first 20",
-    "ndcg@20": "NDCG@20: the same, where higher places count more",
-    "mi_bf": "MI-BF: scores of the withdrawn before, over those now",
-    "mi_ng": "MI-NG: scores of random items over those of the withdrawn",
-    "rmse": "RMSE: mean error of predicted ratings",
-    "forgotten_rmse": "the same of the withdrawn ratings",
+    "attack_auc": "attack AUC (0.5: guessing)",
+    "rank_mean": "place of the withdrawn in their list (0 top, 1 bottom)",
+    "recall@20": "held-out items among the first 20 (Recall@20)",
+    "ndcg@20": "the same, higher places count more (NDCG@20)",
+    "mi_bf": "scores of the withdrawn, before / now (MI-BF)",
+    "mi_ng": "scores, random items / the withdrawn (MI-NG)",
+    "rmse": "mean error of predicted ratings (RMSE)",
+    "forgotten_rmse": "the same, of the withdrawn ratings",
 }
 """What a figure of an audit says, by its name in the JSON."""
 
