@@ -14,7 +14,16 @@ from retract.report.comparison import write_comparison
 from retract.threads import cores
 from tests.auditing.worlds import clustered
 
-TIMED = {"seconds", "oracle_seconds", "speedup", "train_seconds", "prepare_seconds", "threads"}
+TIMED = {
+    "seconds",
+    "oracle_seconds",
+    "speedup",
+    "train_seconds",
+    "prepare_seconds",
+    "threads",
+    "seconds_error",
+    "timings",
+}
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ BEFORE, RETRAINED, ORACLE = remembers(EVERYTHING), remembers(LEFT, seed=1), reme
 
 def test_a_model_left_as_it_was_has_not_forgotten_and_a_retrained_one_has() -> None:
     left_alone = audit_scores(BEFORE, BEFORE, oracle=ORACLE, forget=FORGET, history=LEFT)
-    assert left_alone.verdict.word == "not forgotten"
+    assert left_alone.verdict.word == "not yet"
     assert left_alone.ks_after == left_alone.ks_before > 0.3
     assert left_alone.difference_auc == 0.5
     retrained = audit_scores(BEFORE, RETRAINED, oracle=ORACLE, forget=FORGET, history=LEFT)
@@ -68,14 +68,14 @@ def test_a_model_left_as_it_was_has_not_forgotten_and_a_retrained_one_has() -> N
 def test_a_model_that_shuns_what_was_withdrawn_has_not_forgotten_either() -> None:
     table = remembers(FORGET, by=-3.0)
     audit = audit_scores(BEFORE, table, oracle=ORACLE, forget=FORGET, history=LEFT)
-    assert audit.verdict.word == "not forgotten"
+    assert audit.verdict.word == "not yet"
     assert "shuns" in audit.verdict.text
 
 
 def test_an_attack_that_sees_nothing_shows_nothing() -> None:
     audit = audit_scores(remembers(EVERYTHING, by=0.0), RETRAINED, oracle=ORACLE, forget=FORGET, history=LEFT)
     assert audit.verdict.word == "cannot be told"
-    assert "even the model before" in audit.verdict.text
+    assert "finds nothing even before" in audit.verdict.text
 
 
 def test_few_users_give_no_verdict_and_hear_how_many_would_do() -> None:
@@ -88,7 +88,7 @@ def test_few_users_give_no_verdict_and_hear_how_many_would_do() -> None:
 
 def test_without_an_oracle_it_says_no_more_than_it_can() -> None:
     left_alone = audit_scores(BEFORE, BEFORE, forget=FORGET, history=LEFT)
-    assert left_alone.verdict.word == "not forgotten"
+    assert left_alone.verdict.word == "not yet"
     retrained = audit_scores(BEFORE, RETRAINED, forget=FORGET, history=LEFT)
     assert retrained.verdict.word == "cannot be told"
     assert (retrained.oracle, retrained.after_gap, retrained.ks_after) == (None, None, None)
@@ -159,7 +159,7 @@ def test_data_comes_in_any_form_and_a_function_is_asked_by_the_ids_that_the_data
 
     audit = audit_scores(listening, BEFORE, oracle=ORACLE, forget=told(FORGET), history=told(LEFT))
     assert asked == {str if kind in ("file", "interactions") else int}
-    assert audit.verdict.word == "not forgotten"
+    assert audit.verdict.word == "not yet"
     assert audit.forgotten == len(FORGET)
 
 
@@ -218,7 +218,7 @@ def test_utility_is_measured_where_something_was_held_out() -> None:
     assert audit.after.to_json()["recall@20"] > audit.before.to_json()["recall@20"] + 0.2
     heads, rows = audit.table()
     assert heads == ["", "before", "after"]
-    assert "Recall@20" in [row[0] for row in rows]
+    assert any("Recall@20" in row[0] for row in rows)
     assert audit_scores(blind, seeing, forget=forget, history=left).after.recall is None
 
 

@@ -22,9 +22,9 @@ def test_the_examples_of_the_page_run_as_they_stand_and_find_what_it_says(
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(compile(block, str(PAGE), "exec"), names)
     deleted_only, retrained, *words = capsys.readouterr().out.splitlines()
-    assert deleted_only.startswith("Not forgotten")
+    assert deleted_only.startswith("Not yet")
     assert retrained.startswith("Forgotten")
-    assert words == ["not forgotten"] * 3
+    assert words == ["not yet"] * 3
     quoted = " ".join(line.removeprefix("> ") for line in text.splitlines() if line.startswith("> "))
     assert re.sub(r"[\d.+-]+", "#", quoted).split() == re.sub(r"[\d.+-]+", "#", f"{deleted_only} {retrained}").split()
     assert {path.name for path in tmp_path.iterdir()} >= {"before.parquet", "after.parquet", "forget.csv", "page.html"}

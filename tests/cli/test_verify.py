@@ -44,16 +44,20 @@ def certificate(certified: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(certified, tmp_path / "run")) / "certificates" / "1.json"
 
 
-def test_a_certificate_in_its_folder_is_checked_against_it_in_one_line(certificate: Path) -> None:
+def test_a_certificate_in_its_folder_is_checked_against_it_in_one_line_and_told_in_plain_ones(
+    certificate: Path,
+) -> None:
     before = on_disk(certificate.parents[1])
     answer = retract("verify", certificate)
-    assert (answer.code, answer.err, answer.out.count("\n")) == (0, "", 1)
+    checked, *told = answer.out.splitlines()
+    assert (answer.code, answer.err, len(told)) == (0, "", 2)
     what = (
         r"\S+1\.json is valid: 2 request\(s\), 4 interactions unlearned from exact, issued 2026-07-27T10:00:00\+00:00 "
         r"by SHA256:\w+; checked: the signature holds; version 1 of the chain of \S+run, which is the one served; "
         r"the model, the memory and the retained data are the folder's; not checked: whose key it is: --key says\. "
     )
-    assert re.fullmatch(rf"{what}{HONEST}\n", answer.out)
+    assert re.fullmatch(rf"{what}{HONEST}", checked)
+    assert told[0] == "2 requests to withdraw 4 interactions, applied to exact on 27 July 2026, 10:00 UTC."
     assert on_disk(certificate.parents[1]) == before
 
 
@@ -82,7 +86,22 @@ def test_a_script_is_told_what_was_checked(certificate: Path) -> None:
                 "interactions": 4,
             }
         ],
+        "page": None,
     }
+
+
+def test_a_page_for_people_is_written_where_it_is_asked_for(certificate: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    assert retract("verify", certificate, "--report", out).out.endswith(f"page: {out}\n")
+    page = out.read_text()
+    assert "What this certificate does not promise" in page
+    assert "which is the one served." in page
+    assert "Whose key it is: --key says." in page
+    assert fingerprint(KEY.public_key()) in page
+    assert retract("verify", certificate, "--report", out, "--json").json["page"] == str(out)
+    assert_refused(
+        certificate.parents[1], r".* is a folder: give a file for the page", "verify", certificate, "--report", tmp_path
+    )
 
 
 def test_a_certificate_elsewhere_is_checked_alone_unless_its_folder_is_given(certificate: Path, tmp_path: Path) -> None:

@@ -269,8 +269,8 @@ def attack_type(name: str) -> AttackType:
     return found
 
 
-def run_attack(kind: AttackType, targets: Targets, seen: Seen, shadows: Shadows | None) -> AUC | None:
-    """How well an attack does on a model; None where it needs shadow models and there are none.
+def run_attack(kind: AttackType, targets: Targets, seen: Seen, shadows: Shadows | None) -> Values | None:
+    """An attack's scores of members and of others, shape [2, n]; None where it needs shadow models and has none.
 
     Raises
     ------
@@ -285,7 +285,7 @@ def run_attack(kind: AttackType, targets: Targets, seen: Seen, shadows: Shadows 
             f"attack {kind.name!r} gave scores of shape {scores.shape}, NaN among them: {np.isnan(scores).any()}; it "
             f"must give numbers of shape {wanted}, those of members and those of others"
         )
-    return auc(scores[0], scores[1], targets.users)
+    return scores
 
 
 class Score:

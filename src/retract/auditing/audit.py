@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from retract import streams
-from retract.auditing.attacks import AUC, AttackType, Seen, attack_type, auc, look, mean_score, run_attack
+from retract.auditing.attacks import AUC, Seen, Values, attack_type, auc, look, mean_score, run_attack
 from retract.auditing.case import PRIMARY, Case, Version
 from retract.auditing.figures import Audit, Figures
 from retract.auditing.relearning import rounds_to_relearn
 from retract.auditing.shadows import Shadows
+from retract.auditing.verdict import Difference, Evidence, difference, judged, relative
 from retract.data import Interactions, Sharing
 from retract.errors import ConfigError, DataError
 from retract.evaluation.ranking import PerUser, evaluate
@@ -33,17 +34,18 @@ ALWAYS = ("score", "rank", "learned")
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of wall-clock time, bytes sent both ways, and rounds in which devices were asked."""
+    """Seconds of wall-clock time, bytes sent both ways, rounds in which devices were asked, and how often one was."""
 
     seconds: float
     bytes_sent: int
     rounds: int
+    updates: int = 0
 
     @classmethod
     def of(cls, engine: Engine, seconds: float) -> Cost:
         """What passed through an engine since it was made."""
         traffic = engine.traffic
-        return cls(seconds, traffic.up + traffic.down, traffic.rounds)
+        return cls(seconds, traffic.up + traffic.down, traffic.rounds, traffic.updates)
 
 
 def train_oracle(case: Case, retained: Sharing, progress: Progress = no_progress) -> tuple[Version, Cost]:
@@ -140,6 +142,8 @@ class Auditor:
         self._score_before = _mean_score(case, case.before)
         self._before = self._examine(case.before, relearn=False)
         self._oracle = None if self.oracle is None else self._examine(self.oracle, relearn)
+        parameters = None if self.oracle is None else self.oracle.trained.model
+        self._distance_before = None if parameters is None else distance(case.before.trained.model, parameters)
 
     def judge(self, after: Version, cost: Cost) -> Audit:
         """The audit of one model.
@@ -158,51 +162,108 @@ class Auditor:
         """
         if self.oracle is not None:
             require_oracle(self.case, after, self.oracle)
-        seen, figures = self._examine(after, self.relearn)
-        change = np.abs(self._before[0].scores[:, 0] - seen.scores[:, 0])
+        found = self._examine(after, self.relearn)
+        before, oracle, users = self._before, self._oracle, self.case.targets.users
+        change = np.abs(before.seen.scores[:, 0] - found.seen.scores[:, 0])
+        leak = auc(change[0], change[1], users)
+        gaps = [None if oracle is None else difference(one.attack, oracle.attack, users) for one in (found, before)]
+        distances = self._distances(found.seen, after)
         spent = self.oracle_cost
         return Audit(
+            verdict=judged(self._evidence(found, gaps, distances["parameter_distance"])),
             kind=self.case.kind,
             forgotten=len(self.case.forget),
             users=len(self.case.forget.active_users()),
             attack="score" if self.shadows is None else "learned",
-            before=self._before[1],
-            after=figures,
-            oracle=None if self._oracle is None else self._oracle[1],
-            **self._distances(seen, after),
-            difference_auc=auc(change[0], change[1], self.case.targets.users).value,
+            before=before.figures,
+            after=found.figures,
+            oracle=None if oracle is None else oracle.figures,
+            difference=gaps[0],
+            difference_before=gaps[1],
+            recall_difference=None if oracle is None else relative(found.tested.recall, oracle.tested.recall),
+            **distances,
+            difference_auc=leak.value,
+            difference_auc_low=leak.low,
+            difference_auc_high=leak.high,
             seconds=cost.seconds,
             oracle_seconds=None if spent is None else spent.seconds,
             speedup=None if spent is None else spent.seconds / max(cost.seconds, 1e-9),
             memory_bytes=after.trained.memory.nbytes,
             bytes_sent=cost.bytes_sent,
             oracle_bytes_sent=None if spent is None else spent.bytes_sent,
+            client_updates=cost.updates,
             rounds=cost.rounds,
             oracle_rounds=None if spent is None else spent.rounds,
+        )
+
+    def _evidence(self, found: _Examined, gaps: Sequence[Difference | None], apart: float | None) -> Evidence:
+        """What the verdict on a model goes by; `apart` is the distance of its parameters to the oracle's."""
+        initial = self._distance_before
+        return Evidence(
+            before=self._before.found,
+            after=found.found,
+            oracle=None if self._oracle is None else self._oracle.found,
+            after_gap=gaps[0],
+            before_gap=gaps[1],
+            users=len(np.unique(self.case.targets.users)),
+            parameters=None if initial is None or apart is None else (initial, apart),
         )
 
     def _distances(self, seen: Seen, after: Version) -> dict[str, Any]:
         """How far before and after are from the oracle; None throughout where there is none."""
         if self._oracle is None or self.oracle is None:
             names = ("ks_before", "ks_after", "ks_recommendations_before", "ks_recommendations_after")
-            return dict.fromkeys((*names, "parameter_distance"))
-        before, oracle = self._before[0], self._oracle[0]
+            return dict.fromkeys((*names, "parameter_distance", "parameter_distance_before"))
+        before, oracle = self._before.seen, self._oracle.seen
         return {
             "ks_before": _farthest(before, oracle),
             "ks_after": _farthest(seen, oracle),
             "ks_recommendations_before": _ks(before, oracle, PRIMARY),
             "ks_recommendations_after": _ks(seen, oracle, PRIMARY),
             "parameter_distance": distance(after.trained.model, self.oracle.trained.model),
+            "parameter_distance_before": self._distance_before,
         }
 
-    def _examine(self, version: Version, relearn: bool) -> tuple[Seen, Figures]:
-        seen = look(version.views(self.case.system, self.case.kind), self.case.targets)
-        found = {kind.name: self._attack(kind, seen) for kind in self.attacks}
-        rounds = rounds_to_relearn(self.case, version) if relearn else None
-        return seen, _figures(self.case, version, seen, found, self._score_before, rounds)
+    def _examine(self, version: Version, relearn: bool) -> _Examined:
+        case = self.case
+        seen = look(version.views(case.system, case.kind), case.targets)
+        scores = {kind.name: run_attack(kind, case.targets, seen, self.shadows) for kind in self.attacks}
+        found = {name: None if one is None else auc(one[0], one[1], case.targets.users) for name, one in scores.items()}
+        best = next(name for name in ("learned", "score") if found[name] is not None)
+        rounds = rounds_to_relearn(case, version) if relearn else None
+        model = reader_of(case.system, version.trained, version.devices)
+        tested = evaluate(model, version.held, case.test, k=K)
+        measured = {
+            **_utility(case, tested),
+            "rmse": _rmse(model, version.held, case.test),
+            "relearn_rounds": rounds,
+        }
+        figures = _figures(case, version, seen, found, self._score_before, measured)
+        attack, told = scores[best], found[best]
+        assert attack is not None
+        assert told is not None
+        return _Examined(seen, figures, attack, told, tested)
 
-    def _attack(self, kind: AttackType, seen: Seen) -> AUC | None:
-        return run_attack(kind, self.case.targets, seen, self.shadows)
+
+@dataclass(frozen=True)
+class _Examined:
+    """One model, attacked and measured.
+
+    Parameters
+    ----------
+    seen, figures
+        What it gives away, and what is told of it.
+    attack, found
+        The scores of the attack that the verdict goes by, shape [2, n], and how well it does.
+    tested
+        Accuracy of every tested user.
+    """
+
+    seen: Seen
+    figures: Figures
+    attack: Values
+    found: AUC
+    tested: PerUser
 
 
 def distance(tables: Arrays, oracle: Arrays) -> float | None:
@@ -233,15 +294,13 @@ def _figures(
     seen: Seen,
     attacks: dict[str, AUC | None],
     score_before: float,
-    relearn_rounds: int | None,
+    measured: dict[str, Any],
 ) -> Figures:
     plain, rank = attacks["score"], attacks["rank"]
     assert plain is not None
     assert rank is not None
     best = attacks["learned"] or plain
     score = max(_mean_score(case, version), 1e-12)
-    model = reader_of(case.system, version.trained, version.devices)
-    found = evaluate(model, version.held, case.test, k=K)
     return Figures(
         attack_auc=best.value,
         attack_low=best.low,
@@ -249,13 +308,11 @@ def _figures(
         score_auc=plain.value,
         rank_auc=rank.value,
         rank_mean=float(seen.ranks[0, 0].mean()) if len(case.targets.users) else 0.5,
-        **_utility(case, found),
         mi_bf=score_before / score,
         mi_ng=_random_score(case, version) / score,
-        rmse=_rmse(model, version.held, case.test),
         forgotten_rmse=_rmse(version.primary(case.system, case.kind), case.targets.known, case.targets.members),
-        relearn_rounds=relearn_rounds,
         attacks={name: None if one is None else one.value for name, one in attacks.items() if name not in ALWAYS},
+        **measured,
     )
 
 

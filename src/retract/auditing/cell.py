@@ -15,6 +15,7 @@ from retract.auditing.audit import Auditor, Cost, train_oracle
 from retract.auditing.case import PRIMARY, Case, Version
 from retract.auditing.forget_sets import ForgetSet
 from retract.auditing.shadows import Imitation, Shadows, imitations
+from retract.auditing.timing import Timing, steady
 from retract.data import Dataset, Interactions, Sharing
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, withdraw
@@ -71,7 +72,7 @@ class Cell:
             if method_type(name).trains:
                 before, spent = train(method, sharing, self.seed, progress)
             before, preparing = prepare(method, before, self.seed, progress)
-            after, cost = unlearn(method, before, self.kind, forget, self.seed, progress)
+            after, cost, timing = self._unlearned(method, before, forget, progress)
             yield {
                 "system": self.system,
                 "method": name,
@@ -80,6 +81,8 @@ class Cell:
                 "train_seconds": round(spent.seconds, 3),
                 "prepare_seconds": round(preparing, 3),
                 **auditor.judge(after, cost).flat(),
+                "seconds_error": timing.relative_error,
+                "timings": timing.runs,
                 **self._differences(case, method, before),
             }
 
@@ -91,14 +94,26 @@ class Cell:
         sharing = spec.planted(base, test, self.seed)
         return base, sharing, spec.drawn(sharing, base, self.kind, self.seed), test
 
+    def _unlearned(
+        self, method: System, before: Version, forget: Interactions, progress: Progress
+    ) -> tuple[Version, Cost, Timing]:
+        """The model after a withdrawal, what it took, and how sure the time is: short ones are measured again."""
+        after, cost = unlearn(method, before, self.kind, forget, self.seed, progress)
+        timing = steady(
+            cost.seconds, lambda: unlearn(method, before, self.kind, forget, self.seed, progress)[1].seconds
+        )
+        return after, replace(cost, seconds=timing.seconds), timing
+
     def _auditor(
         self, case: Case, base: Sharing, sharing: Sharing, decoys: Interactions, progress: Progress
     ) -> Auditor:
         """Oracle and shadow models, trained once for all methods."""
         retained = sharing.unshare(case.forget) if self.kind == "unshare" else sharing.erase(case.forget)
-        oracle = train_oracle(case, retained, progress)
+        oracle, cost = train_oracle(case, retained, progress)
+        timing = steady(cost.seconds, lambda: train_oracle(case, retained, progress)[1].seconds)
         shadows = self._shadows(case, base, retained, decoys, progress)
-        return Auditor(case, oracle, shadows, relearn=True, attacks=self.attacks)
+        spent = replace(cost, seconds=timing.seconds)
+        return Auditor(case, (oracle, spent), shadows, relearn=True, attacks=self.attacks)
 
     def _shadows(
         self, case: Case, base: Sharing, retained: Sharing, decoys: Interactions, progress: Progress

@@ -20,7 +20,7 @@ from retract.auditing.attacks import AUC, auc
 from retract.auditing.ground import Ground, bring_together, gather, named
 from retract.auditing.standing import MODELS, K, ScoreAudit, Standing
 from retract.auditing.targets import Targets
-from retract.auditing.verdict import MARGIN, Values, difference, with_oracle, without_oracle
+from retract.auditing.verdict import MARGIN, Evidence, Values, difference, judged
 from retract.data import Columns, Interactions
 from retract.data.columns import USUAL
 from retract.errors import ConfigError, DataError
@@ -148,29 +148,36 @@ def judge(scorers: Mapping[str, Scorer], ground: Ground, *, margin: float = MARG
     users = targets.users
     first, then, oracle = read["before"], read["after"], read.get("oracle")
     moved = np.abs(first.scores - then.scores)
-    gaps = None if oracle is None else [difference(one.scores, oracle.scores, users) for one in (then, first)]
-    n_users = len(np.unique(users))
-    if gaps is None:
-        bounds = [(one.attack_low, one.attack_high) for one in (found["before"], found["after"])]
-        verdict = without_oracle(bounds[0], bounds[1], float(np.median(moved[0])))
-    else:
-        verdict = with_oracle(gaps[0], gaps[1], n_users, margin)
+    leak = auc(moved[0], moved[1], users)
+    gaps = [None if oracle is None else difference(one.scores, oracle.scores, users) for one in (then, first)]
+    evidence = Evidence(
+        before=found["before"].attack,
+        after=found["after"].attack,
+        oracle=found["oracle"].attack if "oracle" in found else None,
+        after_gap=gaps[0],
+        before_gap=gaps[1],
+        users=len(np.unique(users)),
+        margin=margin,
+        moved=float(np.median(moved[0])),
+    )
     return ScoreAudit(
-        verdict=verdict,
+        verdict=judged(evidence),
         notes=tuple(_notes(ground, targets, read)),
         forgotten=len(ground.forget),
         attacked=len(users),
-        users=n_users,
+        users=evidence.users,
         matched="random" if ground.history is None else "popularity",
         margin=margin,
         before=found["before"],
         after=found["after"],
         oracle=found.get("oracle"),
-        after_gap=None if gaps is None else gaps[0],
-        before_gap=None if gaps is None else gaps[1],
+        after_gap=gaps[0],
+        before_gap=gaps[1],
         ks_before=None if oracle is None else _ks(first, oracle),
         ks_after=None if oracle is None else _ks(then, oracle),
-        difference_auc=auc(moved[0], moved[1], users).value,
+        difference_auc=leak.value,
+        difference_auc_low=leak.low,
+        difference_auc_high=leak.high,
         ranks={name: one.ranks[0] for name, one in read.items()},
     )
 

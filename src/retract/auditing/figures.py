@@ -6,6 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from retract.auditing.verdict import MARGIN, Difference, Verdict, useful
+
+GAPS = ("difference", "difference_before", "recall_difference")
+"""What an audit has with an interval: `attack_auc` and Recall@20 less the oracle's."""
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -73,27 +78,38 @@ class Audit:
 
     Parameters
     ----------
+    verdict
+        In words, and why.
     kind, forgotten, users
         The request; how many interactions, of how many users.
     attack
         The attack behind `attack_auc`: "learned" where there were shadow models, else "score".
+    difference, difference_before
+        `attack_auc` after, and before, less the oracle's, paired by users; None without an oracle.
+    recall_difference
+        Recall@20 after less the oracle's, by users and as a part of the latter; None without one, or where nobody is
+        tested.
     ks_before, ks_after
         Kolmogorov-Smirnov distance of the forgotten's ranks to those under the oracle: the largest over all views of
         the model that the request puts at stake.
     ks_recommendations_before, ks_recommendations_after
         The same in the recommendations alone.
-    parameter_distance
+    parameter_distance, parameter_distance_before
         ‖after - oracle‖ / ‖oracle‖ over all published tables of real numbers; None where they differ in shape.
-    difference_auc
-        How well an observer of both versions tells what was withdrawn, from how far scores moved.
+    difference_auc, difference_auc_low, difference_auc_high
+        How well an observer of both versions tells what was withdrawn, from how far scores moved; with its 95 %
+        interval.
     seconds, oracle_seconds, speedup
         Wall-clock time of unlearning and of training the oracle on the same machine, and their ratio.
     memory_bytes, bytes_sent, oracle_bytes_sent
         Kept to make unlearning possible; sent both ways by unlearning, and by training the oracle.
+    client_updates
+        How often a device was asked by unlearning, all rounds together.
     rounds, oracle_rounds
         In which devices were asked, by unlearning and by training the oracle.
     """
 
+    verdict: Verdict
     kind: str
     forgotten: int
     users: int
@@ -101,31 +117,42 @@ class Audit:
     before: Figures
     after: Figures
     oracle: Figures | None
+    difference: Difference | None
+    difference_before: Difference | None
+    recall_difference: Difference | None
     ks_before: float | None
     ks_after: float | None
     ks_recommendations_before: float | None
     ks_recommendations_after: float | None
     parameter_distance: float | None
+    parameter_distance_before: float | None
     difference_auc: float
+    difference_auc_low: float
+    difference_auc_high: float
     seconds: float
     oracle_seconds: float | None
     speedup: float | None
     memory_bytes: int
     bytes_sent: int
     oracle_bytes_sent: int | None
+    client_updates: int
     rounds: int
     oracle_rounds: int | None
 
     def to_json(self) -> dict[str, Any]:
-        """One JSON object; the three models nested."""
-        plain = {name: _rounded(value) for name, value in asdict(self).items() if not isinstance(value, dict)}
+        """One JSON object; the three models nested, and the differences."""
         models = {name: None if one is None else one.to_json() for name, one in self._models()}
-        return {**plain, **models}
+        plain = {name: _rounded(value) for name, value in asdict(self).items() if name not in ("verdict", *models)}
+        judged = {**self.verdict.to_json(), "margin": MARGIN, "usefulness": useful(self.recall_difference)}
+        return {**judged, **plain, **models}
 
     def flat(self) -> dict[str, Any]:
-        """The same in one level: `attack_auc_before`, `recall@20_oracle`, and so on."""
+        """The same in one level: `attack_auc_before`, `recall@20_oracle`, `difference_low`, and so on."""
         nested = self.to_json()
         flat = {name: value for name, value in nested.items() if name not in dict(self._models())}
+        for name in GAPS:
+            gap = flat.pop(name) or dict.fromkeys(("value", "low", "high"))
+            flat |= {name if side == "value" else f"{name}_{side}": value for side, value in gap.items()}
         for name, one in self._models():
             if one is not None:
                 flat |= {f"{key}_{name}": value for key, value in one.flat().items()}

@@ -102,7 +102,7 @@ class Auditing:
             here = step.before.devices is not None
             shadows = Shadows.trained(system, step.kind, pair, step.before.test, seed, self.progress, read_devices=here)
         auditor = Auditor(case, oracle, shadows, relearn=self.oracle)
-        return auditor.judge(after, Cost(step.seconds, step.bytes_sent, step.rounds)).to_json()
+        return auditor.judge(after, Cost(step.seconds, step.bytes_sent, step.rounds, step.updates)).to_json()
 
     def _statement(self, forgotten: Forgotten) -> Statement:
         trained = forgotten.after.trained

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
+from retract.auditing.attacks import AUC
 from retract.auditing.verdict import Difference, Values, Verdict
+from retract.report.wording import PHRASES, ranged
 
 K = 20
 MODELS = ("before", "after", "oracle")
@@ -43,6 +45,11 @@ class Standing:
     recall: float | None = None
     ndcg: float | None = None
 
+    @property
+    def attack(self) -> AUC:
+        """How well the attack does, with its interval."""
+        return AUC(self.attack_auc, self.attack_low, self.attack_high)
+
     def to_json(self) -> dict[str, Any]:
         """By the names that an audit has everywhere, in six digits."""
         renamed = {"recall": f"recall@{K}", "ndcg": f"ndcg@{K}"}
@@ -71,8 +78,9 @@ class ScoreAudit:
         AUC less the oracle's, paired by users; None without an oracle.
     ks_before, ks_after
         Kolmogorov-Smirnov distance of the forgotten's ranks to those under the oracle.
-    difference_auc
-        How well an observer of both versions tells what was withdrawn, from how far scores moved.
+    difference_auc, difference_auc_low, difference_auc_high
+        How well an observer of both versions tells what was withdrawn, from how far scores moved; with its 95 %
+        interval.
     ranks
         Of the forgotten in each model, for charts; shape [attacked].
     """
@@ -92,6 +100,8 @@ class ScoreAudit:
     ks_before: float | None
     ks_after: float | None
     difference_auc: float
+    difference_auc_low: float
+    difference_auc_high: float
     ranks: Mapping[str, Values]
 
     @property
@@ -101,12 +111,11 @@ class ScoreAudit:
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; the three models nested."""
-        plain = ("forgotten", "attacked", "users", "matched", "margin", "ks_before", "ks_after", "difference_auc")
+        counted = ("forgotten", "attacked", "users", "matched", "margin")
+        plain = (*counted, "ks_before", "ks_after", "difference_auc", "difference_auc_low", "difference_auc_high")
         gaps = {"difference": self.after_gap, "difference_before": self.before_gap}
         return {
-            "verdict": self.verdict.word,
-            "because": self.verdict.text,
-            "users_needed": self.verdict.users_needed,
+            **self.verdict.to_json(),
             "notes": list(self.notes),
             **{name: _rounded(getattr(self, name)) for name in plain},
             **{
@@ -126,24 +135,16 @@ class ScoreAudit:
     def table(self) -> tuple[list[str], list[list[str]]]:
         """The head of a table for people, and its rows; what was not measured is a dash or no row."""
         told = {name: one.to_json() for name, one in self.models.items()}
-        labels = {
-            "attack_auc": "attack AUC",
-            "rank_auc": "AUC of the rank",
-            "rank_mean": "mean rank of the forgotten",
-            "mi_bf": "MI-BF",
-            "mi_ng": "MI-NG",
-            f"recall@{K}": f"Recall@{K}",
-            f"ndcg@{K}": f"NDCG@{K}",
-        }
         rows = [
-            [label, *(_shown(one[key]) for one in told.values())]
-            for key, label in labels.items()
-            if any(one[key] is not None for one in told.values())
+            [phrase, *(_shown(one[key]) for one in told.values())]
+            for key, phrase in PHRASES.items()
+            if any(one.get(key) is not None for one in told.values())
         ]
-        bounds = [f"{one.attack_low:.3f} to {one.attack_high:.3f}" for one in self.models.values()]
-        rows.insert(1, ["its 95 % interval", *bounds])
+        attacks = [ranged(*astuple(one.attack)) for one in self.models.values()]
+        rows[0] = [f"{PHRASES['attack_auc']}, 95 % interval", *attacks]
         if self.ks_after is not None:
-            rows.append(["KS distance to the oracle", _shown(self.ks_before), _shown(self.ks_after), _shown(0.0)])
+            label = "KS distance of their places to the oracle’s (0 alike, 1 apart)"
+            rows.append([label, _shown(self.ks_before), _shown(self.ks_after), _shown(0.0)])
         return ["", *self.models], rows
 
 

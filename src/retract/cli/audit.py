@@ -19,6 +19,7 @@ from retract.errors import FolderError
 if TYPE_CHECKING:
     from retract.auditing.standing import ScoreAudit
     from retract.auditing.verifying import Verdict
+    from retract.report.certificate import Shown
 
 keys = typer.Typer(help="The keys that versions and certificates are signed with.", suggest_commands=False)
 app.add_typer(keys, name="keys")
@@ -32,6 +33,9 @@ def verify(
     key: Annotated[
         Path | None, typer.Option(metavar="PUBLIC.pem", help="The public key that must have signed them.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="A page of it for people, to read, print and file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check certificates offline, and a trained folder: its chain of versions, its files and every certificate in it.
@@ -40,17 +44,40 @@ def verify(
     is said, and what was not. It shows which procedure ran on which model and data, not that no trace is left.
     """
     from retract.auditing.verifying import verify_paths
+    from retract.report.certificate import to_text, write_certificates
     from retract.stores.keys import load_public
 
+    if report is not None:
+        _require_page(report)
     found = verify_paths(paths, None if key is None else load_public(key))
     results = [{"valid": verdict.valid, **asdict(verdict)} for verdict in found]
     valid = all(verdict.valid for verdict in found)
-    emit({"valid": valid, "results": results}, as_json, *(_in_words(one) for one in found if one.valid))
+    lines = [_in_words(one) for one in found if one.valid]
+    shown = [_shown(one) for one in found if one.valid and one.kind == "certificate"]
+    if len(found) == len(shown) == 1:
+        lines += to_text(shown[0].certificate)
+    if report is not None and shown:
+        lines.append(f"page: {write_certificates(report, shown)}")
+    page = str(report) if report is not None and shown else None
+    emit({"valid": valid, "results": results, "page": page}, as_json, *lines)
     for verdict in found:
         if verdict.refusal is not None:
             complain(verdict.refusal)
     if not valid:
         raise typer.Exit(2)
+
+
+def _shown(verdict: Verdict) -> Shown:
+    """A valid certificate as its page has it."""
+    from retract.auditing.certificate import read
+    from retract.report.certificate import NEVER, Shown, sentence
+
+    path = Path(verdict.path)
+    content = path.read_bytes()
+    unchecked = [*map(sentence, verdict.not_checked), NEVER]
+    return Shown(
+        read(content, verdict.path), path.name, content.decode(), list(map(sentence, verdict.checked)), unchecked
+    )
 
 
 def _in_words(verdict: Verdict) -> str:
@@ -156,11 +183,7 @@ def _audit_strangers(strangers: Strangers, as_json: bool) -> None:
     """Audit another recommender's forgetting, from score files."""
     out = strangers.out
     if out is not None:
-        from retract.report.page import require_page
-
-        require_page()
-        if out.is_dir():
-            raise FolderError(f"{out} is a folder: give a file for the page")
+        _require_page(out)
     found = strangers.audited()
     for text in found.notes:
         note(text)
@@ -172,6 +195,15 @@ def _audit_strangers(strangers: Strangers, as_json: bool) -> None:
         write_forgetting(out, found, {**strangers.files, "command": strangers.command})
         parts.append(f"page: {out}")
     emit({**found.to_json(), "page": None if out is None else str(out)}, as_json, *parts)
+
+
+def _require_page(out: Path) -> None:
+    """Refuse to begin what ends in a page that could not be made."""
+    from retract.report.page import require_page
+
+    require_page()
+    if out.is_dir():
+        raise FolderError(f"{out} is a folder: give a file for the page")
 
 
 @keys.command()

@@ -15,6 +15,7 @@ from retract.cli.app import app
 from retract.cli.options import SYSTEMS, DataOptions, Json, Seed, names_of, settings_of, with_options
 from retract.cli.output import emit, grid, metric, note, progress_bars, telling_what_is_left
 from retract.errors import ConfigError
+from retract.report import wording
 
 if TYPE_CHECKING:
     from retract.auditing.compare import Plan
@@ -103,13 +104,14 @@ def compare(
 ) -> None:
     """Put systems and methods through the same withdrawals and write the table, for people, papers and scripts."""
     from retract.auditing import compare as comparison
-    from retract.report.comparison import write_comparison
+    from retract.report.comparison import headline, write_comparison
+    from retract.report.entries import read_blocks
     from retract.report.page import require_page
 
     plan = design.plan(source)
     require_page()  # before the hours that are to be told on it
-    told = "what was measured stays: run it again to go on"
-    with telling_what_is_left(out, "plan.json", lambda: told), progress_bars() as bars:
+    stays = "what was measured stays: run it again to go on"
+    with telling_what_is_left(out, "plan.json", lambda: stays), progress_bars() as bars:
         rows = comparison.compare(plan, out, jobs=jobs, force=force, progress=bars)
     about = comparison.about(plan, _command(plan))
     page = write_comparison(out, rows, about)
@@ -117,11 +119,12 @@ def compare(
         if design.methods:
             note(f"left out: {skipped['method']} on {skipped['system']}: {skipped['reason']}")
     # An ordinary terminal has no room for a seed that is always the same.
-    columns = ["method", "forget", *(["seed"] if design.seeds > 1 else []), *AUCS, "recall", "seconds"]
+    columns = ["method", "forget", *(["seed"] if design.seeds > 1 else []), "verdict", *AUCS, "recall", "time"]
     lines = [_line(row) for row in rows]
-    table = grid(columns, [[line[column] for column in columns] for line in lines], numeric=columns[2:])
-    heading = "attack AUC by model, and Recall@20 after:"
-    emit({"rows": rows, "report": str(page)}, as_json, heading, table, f"report: {page}")
+    table = grid(columns, [[line[column] for column in columns] for line in lines], numeric=[*AUCS, "recall", "time"])
+    heading = "attack AUC by model with its 95 % interval, and Recall@20 after:"
+    told = headline(read_blocks(rows))
+    emit({"headline": told, "rows": rows, "report": str(page)}, as_json, told, heading, table, f"report: {page}")
 
 
 def _line(row: Mapping[str, Any]) -> dict[str, str]:
@@ -130,10 +133,16 @@ def _line(row: Mapping[str, Any]) -> dict[str, str]:
         "method": f"{row['system']}/{row['method']}",
         "forget": row["forget"],
         "seed": str(row["seed"]),
-        **{model: f"{row[f'attack_auc_{model}']:.3f}" for model in AUCS},
+        "verdict": str(row["verdict"]),
+        **{model: _attack(row, model) for model in AUCS},
         "recall": metric(row["recall@20_after"]),
-        "seconds": f"{row['seconds']:.3g}",
+        "time": wording.seconds(row["seconds"]).replace("\u202f", " "),
     }
+
+
+def _attack(row: Mapping[str, Any], model: str) -> str:
+    """An attack's AUC on a model, its interval on a line of its own."""
+    return wording.ranged(*(row[f"attack_{name}_{model}"] for name in ("auc", "low", "high"))).replace(" ", "\n")
 
 
 def _command(plan: Plan) -> str:

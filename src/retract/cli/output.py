@@ -15,6 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from retract.report import wording
+
+ATTACKS = {
+    "learned": "tells withdrawn items from others, by what it learnt on models of which all is known",
+    "score": "tells withdrawn items from others by their score alone",
+}
+"""What the attacks of an audit go by."""
 Report = Callable[[str, int, int], None]
 
 
@@ -64,22 +71,46 @@ def grid(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequenc
 
 
 def audit_tables(audit: Mapping[str, Any]) -> list[RenderableType]:
-    """An audit for people: the models side by side, and what it took."""
+    """An audit for people: the verdict, the models side by side, and what it took."""
     models = [name for name in ("before", "after", "oracle") if audit[name] is not None]
-    names = ["attack_auc", "rank_mean", "recall@20", "ndcg@20", "mi_bf", "mi_ng"]
-    names += [name for name in ("rmse", "forgotten_rmse") if audit["after"].get(name) is not None]
-    rows = [[name, *(metric(audit[model][name]) for model in models)] for name in names]
-    told = {
-        "audited": f"{audit['kind']} of {audit['forgotten']:,} interactions of {audit['users']:,} users",
-        "attack": f"{audit['attack']}; on the difference of the versions AUC {metric(audit['difference_auc'])}",
-        "time": f"{audit['seconds']:.2f} s",
-        "kept, sent": f"{size(audit['memory_bytes'])}, {size(audit['bytes_sent'])}",
+    shown = [(name, phrase) for name, phrase in wording.PHRASES.items() if audit["after"].get(name) is not None]
+    rows = [[phrase, *(_figure(name, audit[model]) for model in models)] for name, phrase in shown]
+    return [wording.verdict(audit)[1], grid(["", *models], rows, numeric=models), facts(_way(audit))]
+
+
+def _figure(name: str, model: Mapping[str, Any]) -> str:
+    """A figure of one model, that of the attack with its 95 % interval."""
+    if name == "attack_auc":
+        return wording.ranged(model[name], model["attack_low"], model["attack_high"])
+    return metric(model[name])
+
+
+def _way(audit: Mapping[str, Any]) -> dict[str, str]:
+    """What was audited, and the way from before to after."""
+    users = f"{audit['users']:,} user{'s' if audit['users'] > 1 else ''}"
+    count = f"{audit['forgotten']:,} interactions of {users}"
+    rows = {
+        "audited": f"{audit['kind']} of {count}, all that the model had learnt of what was asked",
+        "the attack": ATTACKS.get(audit["attack"], audit["attack"]),
+        "who holds both versions": wording.leak(audit),
+        "time": wording.seconds(audit["seconds"]).replace("\u202f", " "),
     }
+    if audit["memory_bytes"]:
+        rows["kept to forget by"] = size(audit["memory_bytes"])
+    if audit["bytes_sent"]:
+        rows["sent, simulated"] = sent(audit["bytes_sent"], audit["rounds"], audit.get("client_updates", 0))
     if audit["oracle"] is not None:
-        told["distance to the oracle"] = f"KS {metric(audit['ks_before'])} before, {metric(audit['ks_after'])} after"
+        apart = f"{metric(audit['ks_before'])} before, {metric(audit['ks_after'])} after"
+        rows["places of the withdrawn"] = f"{apart} from the oracle’s (KS: 0 alike, 1 apart)"
     if audit["speedup"] is not None:
-        told["time"] += f", {audit['speedup']:.1f} times faster than the oracle"
-    return [grid(["", *models], rows, numeric=models), facts(told)]
+        rows["time"] += f", {wording.pace(audit['speedup'])}"
+    return rows
+
+
+def sent(total: int, rounds: int, updates: int) -> str:
+    """Bytes over a network that is simulated: in all, and of one device in one round."""
+    each = f", {size(total / updates)} per device and round" if updates else ""
+    return f"{size(total)} in {rounds:,} rounds{each}"
 
 
 def metric(value: float | None) -> str:

@@ -118,6 +118,9 @@ def status(folder: Folder, as_json: Json = False) -> None:
         "interactions": f"{found.shared:,} shared, {private}",
         "requests": f"{found.pending} pending, {found.applied} applied",
     }
+    if found.verdicts:
+        told = [f"{one['kind']}: {one['verdict'] or 'cannot be told'}" for one in found.verdicts]
+        rows["last verdict"] = f"{', '.join(told)} ({found.verdicts[0]['certificate']})"
     waiting = [
         [request["kind"], request["user"], str(request["count"]), request["received"]]
         for request in found.requests

@@ -118,11 +118,17 @@ def _told(report: TrainReport) -> dict[str, str]:
         "time": f"{report.seconds:.1f} s, peak memory {report.peak_mb:,.0f} MB",
         **({"time to prepare": f"{report.prepare_seconds:.1f} s, to forget fast"} if report.prepare_seconds else {}),
         **({"resumed at": report.resumed_at} if report.resumed_at is not None else {}),
-        "kept to forget by": size(report.memory_bytes),
+        **({"kept to forget by": size(report.memory_bytes)} if report.memory_bytes else {}),
         **({"rounds": f"{report.rounds:,}"} if report.rounds else {}),
-        **({"sent": f"{size(report.bytes_up)} up, {size(report.bytes_down)} down"} if report.bytes_up else {}),
+        **({"sent, simulated": _sent(report)} if report.bytes_up else {}),
     }
     return rows | {name: metric(value) for name, value in report.metrics.items() if value is not None}
+
+
+def _sent(report: TrainReport) -> str:
+    """Bytes both ways, of all devices together and of one of them in one round."""
+    each = (report.bytes_up + report.bytes_down) / max(report.rounds * report.users, 1)
+    return f"{size(report.bytes_up)} up, {size(report.bytes_down)} down; {size(each)} per device and round"
 
 
 def _split(report: TrainReport) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from retract.auditing.verdict import MARGIN
 from retract.report import plots, plots_comparison, wording
 from retract.report.entries import Block, Entry
 from retract.report.facts import Story
@@ -41,7 +42,7 @@ def charts_of(block: Block, name: str) -> dict[str, Any]:
 def _planes(block: Block, name: str) -> dict[str, Markup]:
     marks = {system: _marks(entries) for system, entries in block.systems.items()}
     drawn = {system: found for system, found in marks.items() if found}
-    bands = {system: block.systems[system][0].band for system in drawn}
+    bands = dict.fromkeys(drawn, (-MARGIN, MARGIN))
     if not drawn:
         return {}
     limits = plots_comparison.frame([mark for found in drawn.values() for mark in found], list(bands.values()))

@@ -59,6 +59,8 @@ def summary(story: Story) -> dict[str, Any]:
         "forgotten": story.withdrawn,
         "rank_device": _trace(story.device),
         "rank_server": _trace(story.server),
+        "verdict": story.verdict[0],
+        "because": story.verdict[1],
         "groups": [_group(group) for group in story.groups],
         "agreement": {"k": story.agreement.k, "before": story.agreement.before, "after": story.agreement.after},
         "unlearn_seconds": round(costs.unlearning.seconds, 4),

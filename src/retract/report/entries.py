@@ -10,12 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from retract.report.wording import count, plus_minus
+from retract.report.wording import count, metric, pace, plus_minus, ranged, signed
 
-KEEPS = 0.98
-"""The part of the oracle's Recall@20 that an acceptable method keeps."""
-SAME = 1e-4
-"""A model whose parameters differ by less from the oracle's, relative to their norm, is the oracle but for rounding."""
+LIKE = {"same parameters", "like the oracle"}
+"""Reasons of an audit's verdict by which a model is like its oracle …"""
+UNLIKE = {"still there", "over-forgot"}
+"""… and by which it is not."""
+CLEAR = 1.5
+"""How many times as long the next one takes if a method is called the fastest, or retraining if it is slower."""
+WIDE = 0.5
+"""A deviation that is more of the mean than this says nothing: the ends are told instead."""
 ROLES = {"naive": "before", "retrain": "oracle"}
 """Methods that nobody compares for their own sake: they mark the two ends. With whose colour they have."""
 
@@ -34,12 +38,15 @@ class Spread:
         Of a sample; NaN below two seeds.
     measured, runs
         How many of how many seeds have it.
+    ends
+        The least and the greatest; NaN where no seed has it.
     """
 
     mean: float
     deviation: float
     measured: int
     runs: int
+    ends: tuple[float, float] = (math.nan, math.nan)
 
     @classmethod
     def over(cls, values: Iterable[float]) -> Spread:
@@ -48,11 +55,18 @@ class Spread:
         found = every[~np.isnan(every)]
         mean = float(found.mean()) if len(found) else math.nan
         deviation = float(found.std(ddof=1)) if len(found) > 1 else math.nan
-        return cls(mean, deviation, len(found), len(every))
+        ends = (float(found.min()), float(found.max())) if len(found) else (math.nan, math.nan)
+        return cls(mean, deviation, len(found), len(every), ends)
 
     def show(self, show: Callable[[float], str], relative: bool = False) -> str:
-        """Mean ± deviation, and of how many seeds where some have none."""
-        text = plus_minus(self.mean, self.deviation, show, relative)
+        """Mean ± deviation, and of how many seeds where some have none.
+
+        A relative deviation that is `WIDE` is left out: the least and the greatest stand instead.
+        """
+        if relative and self.deviation > WIDE * abs(self.mean):
+            text = " to ".join(show(end) for end in self.ends)
+        else:
+            text = plus_minus(self.mean, self.deviation, show, relative)
         return text if self.measured in (0, self.runs) else f"{text} ({self.measured} of {self.runs})"
 
 
@@ -82,45 +96,78 @@ class Entry:
         """Its mean."""
         return self.of(key).mean
 
-    @cached_property
-    def band(self) -> tuple[float, float]:
-        """The 95 % interval of the oracle's attack AUC, seen from the oracle."""
-        return self.mean("below"), self.mean("above")
+    def auc(self, model: str) -> str:
+        """The attack's AUC on a model: with its 95 % interval from one seed, with the deviation from several."""
+        value = self.of(f"attack_auc_{model}")
+        if len(self.rows) > 1:
+            return value.show(lambda one: metric(one, 3))
+        return ranged(value.mean, *(self.mean(f"attack_{side}_{model}") for side in ("low", "high")))
+
+    @property
+    def gap(self) -> str:
+        """AUC after less the oracle's, with the 90 % interval; of several seeds with the ends of all intervals."""
+        low, high = self.of("difference_low").ends[0], self.of("difference_high").ends[1]
+        value = signed(self.mean("difference"))
+        return value if math.isnan(low) else f"{value} ({signed(low)} to {signed(high)})"
 
     @cached_property
-    def same(self) -> bool:
-        """Whether with every seed it made the oracle's own parameters."""
-        return all(_value(row, "parameter_distance") < SAME for row in self.rows)
+    def reasons(self) -> set[str]:
+        """What the audits' verdicts come of, over the seeds; nothing where they gave none."""
+        return {str(row["reason"]) for row in self.rows if row.get("reason") is not None}
 
     @cached_property
     def blind(self) -> bool:
-        """Whether the attack takes even the model before for the oracle, so that it can vouch for nobody."""
-        return self.mean("before_distance") <= self.mean("half_width")
+        """Whether with some seed the attack takes even the model before for the oracle: it vouches for nobody."""
+        return "attack sees nothing" in self.reasons
 
     @cached_property
     def forgetting(self) -> str:
-        """How it stands to the oracle by the attack."""
-        if self.same:
-            return "same as the oracle"
-        distance, gap, limit = (self.mean(key) for key in ("attack_distance", "attack_gap", "half_width"))
-        if math.isnan(distance):
+        """How it stands to the oracle by the audits' verdicts: with every seed alike, or not."""
+        if not self.reasons:
             return "not measured"
-        if distance <= limit:
-            return "undecided" if self.blind else "like the oracle"
-        if abs(gap) <= limit:
-            return "differs by seed"
-        return "still there" if gap > 0 else "over-forgot"
+        if wrong := self.reasons & UNLIKE:
+            alike = len(wrong) == 1 and not self.reasons & LIKE
+            return f"not like it: {wrong.copy().pop() if alike else 'differs by seed'}"
+        if self.reasons <= LIKE:
+            return "same as the oracle" if self.reasons == {"same parameters"} else "like the oracle"
+        if self.blind:
+            return "cannot be told: the attack finds nothing even before"
+        return f"not enough data to say{self._needed}"
+
+    @property
+    def _needed(self) -> str:
+        """How many users would do, where that can be told of every seed that is not settled."""
+        open_ = [row.get("users_needed") for row in self.rows if row.get("reason") == "not enough data"]
+        known = [number for number in open_ if isinstance(number, int)]
+        return f": about {count(max(known))} users would do" if known and len(known) == len(open_) else ""
 
     @cached_property
     def faults(self) -> tuple[str, ...]:
-        """What else speaks against it."""
-        loses = ("loses accuracy",) if self.mean("recall_ratio") < KEEPS else ()
-        return (*loses, "slower than retraining") if self.mean("speedup") < 1 else loses
+        """What else speaks against it, or cannot be told."""
+        found = {str(row.get("usefulness", "not measured")) for row in self.rows}
+        told = {
+            "less useful": "loses accuracy",
+            "more useful": "more accurate than the oracle, which is no likeness either",
+            "not enough data": "not enough data on its accuracy",
+            "not measured": "accuracy not measured",
+        }
+        loses = tuple(said for word, said in told.items() if word in found)
+        return (*loses, pace(self.mean("speedup"))) if CLEAR * self.mean("speedup") < 1 else loses
+
+    @property
+    def likened(self) -> bool:
+        """Whether it forgot like the oracle, by every seed."""
+        return bool(self.reasons) and self.reasons <= LIKE
+
+    @property
+    def refused(self) -> bool:
+        """Whether it did not, by some seed."""
+        return bool(self.reasons & UNLIKE)
 
     @property
     def accepted(self) -> bool:
-        """Whether it stands like the oracle, keeps the accuracy, and is no slower than retraining."""
-        return self.forgetting in ("same as the oracle", "like the oracle") and not self.faults
+        """Whether it forgot like the oracle, is as useful, and not clearly slower than retraining."""
+        return self.likened and not self.faults
 
     @property
     def verdict(self) -> str:
@@ -159,7 +206,7 @@ class Block:
 
     @cached_property
     def candidates(self) -> tuple[Entry, ...]:
-        """The methods that are more than references, those closest to the oracle first."""
+        """The methods that are more than references, the acceptable first, then by their distance from the oracle."""
         return tuple(sorted((entry for entry in self.entries if entry.method not in ROLES), key=closeness))
 
     @property
@@ -168,12 +215,15 @@ class Block:
         return [name for name, entries in self.systems.items() if entries[0].blind]
 
     def marks(self, entry: Entry) -> list[str]:
-        """What an entry is the best at."""
-        accepted = [one for one in self.candidates if one.accepted]
-        if entry not in accepted:
-            return []
-        fastest = min(accepted, key=lambda one: last(one.mean("seconds")))
-        return ["closest"] * (entry is accepted[0]) + ["fastest acceptable"] * (entry is fastest)
+        """What an entry is the best at: of those acceptable the fastest, where that is clear."""
+        return ["fastest acceptable"] if fastest([one for one in self.candidates if one.accepted]) is entry else []
+
+
+def fastest(entries: Sequence[Entry]) -> Entry | None:
+    """The one that takes least time, if the next takes `CLEAR` times as long; None where it cannot be told."""
+    found = sorted(entries, key=lambda one: last(one.mean("seconds")))
+    clear = len(found) > 1 and found[1].mean("seconds") >= CLEAR * found[0].mean("seconds")
+    return found[0] if clear else None
 
 
 def read_blocks(rows: Sequence[Row]) -> list[Block]:
@@ -189,8 +239,8 @@ def read_blocks(rows: Sequence[Row]) -> list[Block]:
 
 
 def closeness(entry: Entry) -> tuple[float, ...]:
-    """Distance from the oracle: by the attack, then by the ranks, then in seconds; what was not measured is last."""
-    return tuple(last(entry.mean(key)) for key in ("attack_distance", "ks_after", "seconds"))
+    """For sorting: acceptable first, then by the distance from the oracle; what was not measured is last."""
+    return (-entry.accepted, *(last(entry.mean(key)) for key in ("attack_distance", "ks_after", "seconds")))
 
 
 def last(value: float) -> float:
@@ -207,10 +257,6 @@ def _relative(row: Row) -> dict[str, float]:
         "attack_gap": gap,
         "attack_distance": abs(gap),
         "before_gap": before,
-        "before_distance": abs(before),
-        "below": value("attack_low_oracle") - oracle,
-        "above": value("attack_high_oracle") - oracle,
-        "half_width": (value("attack_high_oracle") - value("attack_low_oracle")) / 2,
         "recall_ratio": value("recall@20_after") / recall,
         "before_ratio": value("recall@20_before") / recall,
     }

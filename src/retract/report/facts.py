@@ -253,6 +253,8 @@ class Story:
         Everyone, withdrawers, and the others.
     costs
         Seconds and bytes.
+    verdict
+        Whether the model forgot, as a word and as sentences.
     """
 
     about: About
@@ -266,3 +268,4 @@ class Story:
     server: Trace
     groups: tuple[Group, ...]
     costs: Costs
+    verdict: tuple[str, str]

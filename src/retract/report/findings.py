@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 
 from retract.report.facts import Costs, Group, Level, Story, Trace
-from retract.report.wording import metric, percent, seconds, significant, size
+from retract.report.wording import metric, pace, percent, seconds, significant, size
 
 SMALL_GAP = 0.005
 """A gap in mean percentile rank below which it makes no sense to say how much of it was closed."""
@@ -84,7 +84,7 @@ def timing(costs: Costs) -> str:
     """Time against the oracle's."""
     ratio = costs.retraining.seconds / max(costs.unlearning.seconds, 1e-9)
     both = f"Unlearning took {seconds(costs.unlearning.seconds)}, retraining {seconds(costs.retraining.seconds)}"
-    return f"{both}, {significant(ratio)} times as long." if ratio > 1 else f"{both}: unlearning was not faster here."
+    return f"{both}: unlearning was {pace(ratio)}."
 
 
 def storing(costs: Costs) -> str:

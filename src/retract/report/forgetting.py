@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 HEADLINES = {
     "forgotten": "It forgot",
-    "not forgotten": "It has not forgotten",
+    "not yet": "It has not forgotten yet",
     "cannot be told": "Whether it forgot cannot be told",
 }
 
@@ -60,6 +60,8 @@ def to_html(audit: ScoreAudit, about: Mapping[str, object]) -> str:
         audit=audit,
         headline=HEADLINES[audit.verdict.word],
         heads=heads,
+        ranges=[wording.ranged(one.attack_auc, one.attack_low, one.attack_high) for one in audit.models.values()],
+        leak=wording.leak(audit.to_json()),
         rows=rows,
         charts={"standing": Markup(standing(audit, "standing")), "places": Markup(places(audit.ranks, "places"))},
         command=about.get("command"),

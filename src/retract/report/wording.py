@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 LATEX = {
@@ -15,6 +16,30 @@ LATEX = {
     **{"±": r"$\pm$", "×": r"$\times$", "→": r"$\to$", "\u2212": "$-$", "µ": r"$\mu$", "–": "--", "’": "'"},
 }
 """What LaTeX would not show as it is."""
+PHRASES = {
+    "attack_auc": "attack AUC (0.5: guessing)",
+    "rank_mean": "place of the withdrawn in their list (0 top, 1 bottom)",
+    "recall@20": "held-out items among the first 20 (Recall@20)",
+    "ndcg@20": "the same, higher places count more (NDCG@20)",
+    "mi_bf": "scores of the withdrawn, before / now (MI-BF)",
+    "mi_ng": "scores, random items / the withdrawn (MI-NG)",
+    "rmse": "mean error of predicted ratings (RMSE)",
+    "forgotten_rmse": "the same, of the withdrawn ratings",
+}
+"""What a figure of an audit says, by its name in the JSON."""
+
+
+def verdict(audit: Mapping[str, Any]) -> tuple[str, str]:
+    """Word and sentences of an audit's JSON; one made before audits had a verdict has none, and that is said."""
+    nothing = "Cannot be told: this audit was made by a version of retract that gave no verdicts."
+    return audit.get("verdict", "cannot be told"), audit.get("because", nothing)
+
+
+def leak(audit: Mapping[str, Any]) -> str:
+    """How well an observer of both versions tells what was withdrawn, by an audit's JSON."""
+    value, low = audit["difference_auc"], audit.get("difference_auc_low")
+    shown = f"{value:.2f}" if low is None else ranged(value, low, audit["difference_auc_high"])
+    return f"tells what was withdrawn with AUC {shown}, where 0.5 is guessing"
 
 
 def percent(part: float, digits: int = 0) -> str:
@@ -34,12 +59,31 @@ def count(number: int) -> str:
 
 def signed(value: float) -> str:
     """Three decimals and always a sign, for differences."""
-    return "–" if math.isnan(value) else f"{value:+.3f}".replace("-", "\u2212")
+    return "–" if math.isnan(value) else f"{value:+.3f}".replace("-0.000", "+0.000").replace("-", "\u2212")
 
 
 def times(ratio: float) -> str:
-    """So many times as fast."""
-    return "–" if math.isnan(ratio) else f"{significant(ratio)}×"
+    """How much faster or slower, in a table: 0.2 is 5× slower."""
+    if math.isnan(ratio) or ratio <= 0:
+        return "–"
+    if 0.9 < ratio < 1.1:
+        return "as fast"
+    fast = ratio > 1
+    much = significant(ratio if fast else 1 / ratio, 2).removesuffix(".0")
+    return f"{much}× {'faster' if fast else 'slower'}"
+
+
+def pace(ratio: float) -> str:
+    """How much faster or slower than retraining, by how many times as fast: 0.2 is 5 times slower."""
+    if math.isnan(ratio) or ratio <= 0:
+        return "not compared with retraining"
+    said = times(ratio)
+    return "about as fast as retraining" if said == "as fast" else f"{said.replace('× ', ' times ')} than retraining"
+
+
+def ranged(value: float, low: float, high: float) -> str:
+    """A figure with the bounds of its interval: 0.53 (0.49–0.57)."""
+    return "–" if math.isnan(value) else f"{value:.2f} ({low:.2f}–{high:.2f})"
 
 
 def plus_minus(mean: float, deviation: float, show: Callable[[float], str], relative: bool = False) -> str:

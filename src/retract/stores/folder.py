@@ -28,14 +28,14 @@ from retract.stores.held import CATALOG, Held, catalog_of, read_devices, read_se
 from retract.stores.ledger import FileLedger, Request
 from retract.stores.locking import locked
 from retract.stores.manifest import Manifest, sha256
-from retract.stores.versions import DEVICES, LEDGER, RECORDS, SERVER, TRAINING, Version, VersionStore
+from retract.stores.versions import AUDITS, DEVICES, LEDGER, RECORDS, SERVER, TRAINING, Version, VersionStore
 from retract.systems.base import Trained
 
 if TYPE_CHECKING:
     from retract.stores.records import Making
     from retract.stores.sealing import Seals
 
-AUDITS, CERTIFICATES = "audits.jsonl", "certificates"
+CERTIFICATES = "certificates"
 STEP_AUDITS, STEP_CERTIFICATE = "audits.json", "certificate.json"
 """Where a version keeps what its making was audited with, until it is published beside the versions."""
 

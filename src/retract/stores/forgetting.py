@@ -64,7 +64,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """One withdrawal as it was applied, while both models are still at hand; seconds, bytes both ways, and rounds."""
+    """One withdrawal as it was applied, while both models are still at hand.
+
+    Seconds, bytes both ways, rounds, and how often a device was asked.
+    """
 
     kind: Kind
     forget: Interactions
@@ -74,6 +77,7 @@ class Step:
     seconds: float
     bytes_sent: int
     rounds: int
+    updates: int = 0
 
 
 @dataclass(frozen=True)
@@ -312,7 +316,7 @@ def _withdrawn(
         return done, None, withdrawal.request_id
     passed = engine.traffic
     sent = passed.up + passed.down
-    step = Step(kind, learnt, withdrawal.request_id, held, done, seconds, sent, passed.rounds)
+    step = Step(kind, learnt, withdrawal.request_id, held, done, seconds, sent, passed.rounds, passed.updates)
     return done, step, withdrawal.request_id
 
 

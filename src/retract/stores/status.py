@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from retract.errors import FolderError
 from retract.stores.ledger import FileLedger
-from retract.stores.versions import LEDGER, SERVER, Version, VersionStore
+from retract.stores.versions import AUDITS, LEDGER, SERVER, Version, VersionStore
 
 
 @dataclass(frozen=True)
 class Status:
     """What a trained folder holds: users with an interaction, items of the catalog, interactions, requests.
 
-    `private` is None where the devices' half is not here; `version` is the number of the version that is served.
+    `private` is None where the devices' half is not here; `version` is the number of the version that is served;
+    `verdicts` are those of the last certificate, one for each kind of request: kind, verdict, because, certificate.
     """
 
     system: str
@@ -27,6 +30,7 @@ class Status:
     pending: int
     applied: int
     requests: tuple[Mapping[str, Any], ...]
+    verdicts: tuple[Mapping[str, Any], ...] = ()
 
 
 def status(path: Path) -> Status:
@@ -57,4 +61,19 @@ def status(path: Path) -> Status:
         pending=pending,
         applied=len(requests) - pending,
         requests=tuple(request.public() for request in requests),
+        verdicts=_verdicts(versions.folder / AUDITS),
+    )
+
+
+def _verdicts(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """Of the audits of the last certificate."""
+    try:
+        audits = [json.loads(line) for line in path.read_bytes().splitlines()]
+    except FileNotFoundError:
+        return ()
+    except ValueError:
+        raise FolderError(f"{path} is damaged: restore it") from None
+    names = ("kind", "verdict", "because", "certificate")
+    return tuple(
+        {name: one.get(name) for name in names} for one in audits if one["certificate"] == audits[-1]["certificate"]
     )

@@ -31,6 +31,7 @@ from retract.stores.manifest import MANIFEST, Manifest, digests_of, read_manifes
 CURRENT, VERSIONS = "current", "versions"
 RECORD, RECORDS = "record.json", "records"
 SERVER, DEVICES, LEDGER, TRAINING = "server", "devices", "ledger", "training"
+AUDITS = "audits.jsonl"
 
 Made = TypeVar("Made")
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retract.auditing.attacks import auc, look
+from retract.auditing.case import Case, Version
 from retract.auditing.demo.observe import ObservedEngine, ServerView, Snapshot, checkpoints, training_curve
 from retract.auditing.demo.people import agreement, choose_people, choose_withdrawers, introduce
+from retract.auditing.verdict import Evidence, difference, judged
 from retract.data import Dataset, Interactions, Sharing
 from retract.evaluation.ranking import PerUser, evaluate, percentile_ranks
 from retract.federation import LocalEngine, Traffic
@@ -158,7 +161,30 @@ def _withdrawal(
         server=Trace(server),
         groups=groups,
         costs=Costs(after.spent, oracle.spent, before.trained.memory.nbytes, before.spent.bytes_up),
+        verdict=_verdict(models, forget, test),
     )
+
+
+def _verdict(models: Trio[Model], forget: Interactions, test: Interactions) -> tuple[str, str]:
+    """What the plain score says of the model after, beside the oracle: the word, and why.
+
+    Of all that the server holds or publishes, the view counts in which the model before stands out most.
+    """
+    versions = models.map(lambda model: Version(model.trained, model.devices))
+    system, first = models.before.system, versions.before
+    targets = Case(system, "unshare", forget, first, test, first.trained.seed).targets
+    found = [
+        dict(zip(seen.names, np.moveaxis(seen.scores, 1, 0), strict=True))
+        for seen in versions.map(lambda version: look(version.views(system, "unshare"), targets))
+    ]
+    shared = [name for name in found[0] if all(name in one for one in found)]
+    gaps = {name: difference(found[0][name], found[2][name], targets.users) for name in shared}
+    view = max(shared, key=lambda name: abs(gaps[name].value))
+    scores = Trio(*(one[view] for one in found))
+    aucs = scores.map(lambda one: auc(one[0], one[1], targets.users))
+    gap, users = difference(scores.after, scores.oracle, targets.users), len(np.unique(targets.users))
+    said = judged(Evidence(aucs.before, aucs.after, aucs.oracle, gap, gaps[view], users))
+    return said.word, said.text
 
 
 def _forget(system: System, before: Model, forget: Interactions, seed: int, progress: Progress) -> Model:
