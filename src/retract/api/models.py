@@ -26,6 +26,7 @@ from retract.stores.forgetting import (
     forget,
     no_judge,
     report_on,
+    suppressing,
     waiting,
 )
 from retract.stores.held import Held
@@ -33,6 +34,7 @@ from retract.stores.learning import Choice, Parts, learn
 from retract.stores.ledger import Kind, MemoryLedger, Request
 from retract.stores.measuring import measure
 from retract.stores.requests import Wish, Withdrawable, codes_of, pending_of
+from retract.stores.suppression import Suppression
 from retract.stores.versions import require_replaceable
 from retract.systems.base import Progress, no_progress
 from retract.systems.settings import read_settings
@@ -53,6 +55,7 @@ class Model:
         self._held: Held | None = None
         self._ledger = MemoryLedger()
         self._asked: dict[str, NDArray[np.int64]] = {}
+        self._suppression = Suppression()
         self._ids = Ids(user=False, item=False)
         self._library: str | None = None
         self._reader: Recommender | None = None
@@ -107,7 +110,7 @@ class Model:
         devices = MemoryDevices(parts.sharing)
         learnt = learn(System(self.kind, self.config), devices, seed=self.seed, progress=progress)
         self._hold(learnt.held(devices, parts))
-        self._ledger, self._asked = MemoryLedger(), {}
+        self._ledger, self._asked, self._suppression = MemoryLedger(), {}, Suppression()
         self._ids, self._library = given.ids, given.library
         return self
 
@@ -277,10 +280,17 @@ class Model:
         data: object,
         *,
         share: float | None = None,
+        again: bool = False,
         columns: Columns | None = None,
         progress: Progress = no_progress,
     ) -> ExtendReport:
         """Take in new interactions without training again: Exact new users and items, PersonalFR new users.
+
+        Parameters
+        ----------
+        again
+            Whether to take in what was erased before, and to share what was unshared: on a new consent. Without it only
+            what happened after the request comes in, where the data says when.
 
         Raises
         ------
@@ -291,9 +301,11 @@ class Model:
         """
         held, dataset = self._fitted, Fit.of(data, columns).dataset
         asked = [(request, self._asked[request.id]) for request in self.pending]
-        found = extended(held, dataset, asked, share=share, seed=self.seed, progress=progress)
+        known = self._suppression
+        found = extended(held, dataset, asked, known, share=share, again=again, seed=self.seed, progress=progress)
         if found.changed:
             self._hold(found.held)
+        self._suppression = found.suppression
         return found.report
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
@@ -303,11 +315,12 @@ class Model:
         ------
         FolderError
             If it holds another model and `force` is not given, or anything else; or if it holds a later version of this
-            one: what was unlearned there would come back.
+            one: what was unlearned there would come back. Likewise if this one holds what was erased there from another.
         """
         held, folder = self._fitted, TrainedFolder(Path(path))
         same = folder.versions.number() is not None and folder.manifest().facts["model"] == held.id
         require_replaceable(folder.path, force or same)
+        folder.adopt(self._suppression, held)
         if same:
             applied = {one.id: one.withdrawal for one in self._ledger.requests() if one.withdrawal is not None}
             folder.go_on(held, applied)
@@ -317,6 +330,7 @@ class Model:
         for request in self.pending:
             if request.id not in known:
                 self._record(folder, request)
+        self._suppression = folder.suppression()
         self._hold(replace(held, version=folder.manifest().version))
 
     @classmethod
@@ -330,6 +344,7 @@ class Model:
         made._hold(held)
         made._asked = {request.id: codes_of(folder, request, held.sharing) for request in pending_of(folder)}
         made._ledger = MemoryLedger([request for request in pending_of(folder) if request.pending])
+        made._suppression = folder.suppression()
         made._ids = Ids.of(None, held.catalog, {})
         return made
 
@@ -382,6 +397,7 @@ class Model:
         return Auditing(signing, oracle=oracle, progress=progress)
 
     def _commit(self, forgotten: Forgotten) -> None:
+        self._suppression = suppressing(self._suppression, forgotten)
         self._hold(forgotten.after)
         self._ledger.settle(forgotten.withdrawals, forgotten.gone)
         self._asked = {id: codes for id, codes in self._asked.items() if id not in forgotten.withdrawals}

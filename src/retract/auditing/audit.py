@@ -23,7 +23,7 @@ from retract.evaluation.rating import rating_errors
 from retract.federation import Arrays, Engine
 from retract.models.recommender import PredictsRatings, Recommender
 from retract.stores.devices import MemoryDevices
-from retract.stores.local import engine_of, reader_of
+from retract.stores.local import begun, engine_of, reader_of
 from retract.systems.base import Progress, Stopwatch, no_progress
 
 K = 20
@@ -62,7 +62,7 @@ def train_oracle(case: Case, retained: Sharing, progress: Progress = no_progress
     devices = None if case.before.devices is None else MemoryDevices(retained)
     engine, watch, seed = engine_of(case.system, devices), Stopwatch(), case.before.trained.seed
     try:
-        trained = case.system.server.train(retained.shared, engine, seed=seed, progress=progress)
+        trained = begun(case.system, retained.shared, devices, engine, seed=seed, progress=progress)
     except DataError as error:
         raise DataError(f"no oracle can be trained on what is retained: {error}; audit without the oracle") from None
     return Version(trained, devices), Cost.of(engine, watch.seconds)
@@ -196,9 +196,9 @@ class Auditor:
         }
 
     def _examine(self, version: Version, relearn: bool) -> tuple[Seen, Figures]:
-        seen = look(version.views(self.case.system, self.case.kind), self.case.targets)
+        seen = look(self.case.views(version), self.case.targets)
         found = {kind.name: self._attack(kind, seen) for kind in self.attacks}
-        rounds = rounds_to_relearn(self.case, version) if relearn else None
+        rounds = rounds_to_relearn(self.case, version) if relearn and version.trained.model else None
         return seen, _figures(self.case, version, seen, found, self._score_before, rounds)
 
     def _attack(self, kind: AttackType, seen: Seen) -> AUC | None:

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retract.cli.app import app
-from retract.cli.options import SYSTEMS, Data, DataOptions, Json, Seed, Settings, Share, Test, settings_of, with_options
+from retract.cli.options import (
+    SYSTEMS,
+    Again,
+    Data,
+    DataOptions,
+    Json,
+    Seed,
+    Settings,
+    Share,
+    Test,
+    settings_of,
+    with_options,
+)
 from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
 from retract.errors import ConfigError, FolderError
 
@@ -55,6 +67,7 @@ class Training:
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that was interrupted in DIR.")] = (
         False
     )
+    again: Again = False
     keep_every: Annotated[
         float, typer.Option(metavar="SECONDS", help="How often the training's place is kept, to resume it.")
     ] = 20.0

@@ -5,6 +5,7 @@ DIR/server/current, versions/N/     what a server holds (see `versions` and `hel
 DIR/server/ledger/MODEL/            what users asked of this model (see `ledger`)
 DIR/devices/versions/N/             what stands for the devices beside version N; absent on a real server
 DIR/devices/requests/ID.json        what an erasure names beyond what the server holds: private items
+DIR/server, devices/suppressed.json what was withdrawn and must not come in again (see `suppression`)
 DIR/audits.jsonl, certificates/     figures of the audits, and what was signed
 ```
 """
@@ -13,22 +14,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from retract.atomic import write_atomically
-from retract.data import Interactions
+from retract.data import Catalog, Interactions
 from retract.errors import FolderError, SharingError
 from retract.stores.held import CATALOG, Held, catalog_of, read_devices, read_server, read_shared, to_content
 from retract.stores.ledger import FileLedger, Request
 from retract.stores.locking import locked
 from retract.stores.manifest import Manifest
-from retract.stores.versions import DEVICES, LEDGER, SERVER, TRAINING, Version, VersionStore
+from retract.stores.suppression import ERASED, SUPPRESSED, Suppressed, Suppression
+from retract.stores.versions import CERTIFICATES, DEVICES, LEDGER, SERVER, TRAINING, Version, VersionStore
 from retract.systems.base import Trained
 
-AUDITS, CERTIFICATES = "audits.jsonl", "certificates"
+AUDITS = "audits.jsonl"
 STEP_AUDITS, STEP_CERTIFICATE = "audits.json", "certificate.json"
 """Where a version keeps what its making was audited with, until it is published beside the versions."""
 
@@ -143,6 +145,8 @@ class TrainedFolder:
         with locked(self._recording):
             ledger.tidy()
             self._tidy_devices([request.id for request in ledger.requests() if request.pending])
+            for unfinished in self.path.glob(f"*/.{SUPPRESSED}.*"):
+                unfinished.unlink()
         self._leave_training(manifest.facts["run"])
         for unfinished in (*self.path.glob(f".{AUDITS}.*"), *self.path.glob(f"{CERTIFICATES}/.*.json.*")):
             unfinished.unlink()
@@ -228,9 +232,56 @@ class TrainedFolder:
         except (ValueError, KeyError, TypeError):
             raise FolderError(f"{path} is damaged: restore it") from None
 
+    def suppression(self) -> Suppression:
+        """What was withdrawn from any model that was ever served here, as keyed hashes.
+
+        Raises
+        ------
+        FolderError
+            If that is damaged.
+        """
+        return Suppression(*(_suppressed(self.path / half / SUPPRESSED) for half in (SERVER, DEVICES)))
+
+    def suppress(self, change: Callable[[Suppression], Suppression]) -> None:
+        """Change the suppression list; errors as of `suppression`."""
+        with locked(self._recording):
+            before = self.suppression()
+            after = change(before)
+            lists = (SERVER, before.server, after.server), (DEVICES, before.devices, after.devices)
+            for half, known, now in lists:
+                if now.users != known.users:
+                    write_atomically(self.path / half / SUPPRESSED, now.to_bytes())
+
+    def adopt(self, suppression: Suppression, held: Held) -> None:
+        """Take over the list of a model in memory that is to be served here.
+
+        Raises
+        ------
+        FolderError
+            If another version of the model is served by now; or if the model, made elsewhere, holds what was withdrawn
+            here from another one, or has a list of its own.
+        """
+        manifest = None if self.versions.number() is None else self.manifest()
+        if manifest is not None and manifest.facts["model"] == held.id and manifest.version != held.version:
+            raise FolderError(f"{self.path} was changed by somebody else in the meantime; nothing was applied: load it")
+        known = self.suppression()
+        if known and not known.same_as(suppression):
+            verdicts = known.verdicts(held.interactions | held.test)
+            if suppression or (verdicts == ERASED).any() or known.verdicts(held.trained.shared).any():
+                raise FolderError(
+                    f"{self.path} keeps a list of what was erased or unshared there, and this model, made elsewhere, "
+                    "holds some of it or keeps a list of its own: save it in another folder"
+                )
+            return
+        self.suppress(lambda known: known.joined(suppression))
+
     def shared(self) -> Interactions:
         """What the server holds, without its model; errors as of `load`."""
         return self.versions.reading(read_shared)
+
+    def catalog(self) -> Catalog:
+        """The ids behind all codes; errors as of `load`."""
+        return self.versions.reading(lambda version: catalog_of(version.read(CATALOG)))
 
     @property
     def _recording(self) -> Path:
@@ -259,7 +310,7 @@ class TrainedFolder:
 
     def _gone(self, requests: Sequence[Request]) -> list[str]:
         """Users who asked for something, and whom the catalog does not know any more."""
-        known = set(catalog_of(self.versions.server().read(CATALOG)).user_ids.tolist())
+        known = set(self.catalog().known_users)
         return sorted({request.user for request in requests if request.user and request.user not in known})
 
     def _clear(self, but: str) -> None:
@@ -274,6 +325,15 @@ class TrainedFolder:
         for place in (self.path / SERVER / LEDGER).glob("*"):
             if place.name != but:
                 shutil.rmtree(place, ignore_errors=True)
+
+
+def _suppressed(path: Path) -> Suppressed:
+    """The list of one half; an empty one where there is none."""
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return Suppressed()
+    return Suppressed.from_bytes(content, path)
 
 
 _OLD = (

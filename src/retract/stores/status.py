@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retract.stores.ledger import FileLedger
-from retract.stores.versions import LEDGER, SERVER, Version, VersionStore
+from retract.stores.versions import CERTIFICATES, LEDGER, SERVER, Version, VersionStore
 
 
 @dataclass(frozen=True)
 class Status:
     """What a trained folder holds: users with an interaction, items of the catalog, interactions, requests.
+
+    Of a request it says who asked, as the caller wrote it and while that is known; what for, and when; and the name of
+    its certificate within the folder.
 
     `private` is None where the devices' half is not here; `version` is the number of the version that is served.
     """
@@ -46,6 +51,7 @@ def status(path: Path) -> Status:
     version, device_facts = versions.reading(read)
     manifest = version.manifest
     requests = FileLedger(versions.folder / SERVER / LEDGER / manifest.facts["model"]).requests()
+    certificates = certificates_of(versions.folder)
     pending = sum(request.pending and request.id not in manifest.settles for request in requests)
     return Status(
         system=manifest.system,
@@ -56,5 +62,18 @@ def status(path: Path) -> Status:
         private=device_facts.get("private"),
         pending=pending,
         applied=len(requests) - pending,
-        requests=tuple(request.public() for request in requests),
+        requests=tuple({**one.public(), "certificate": certificates.get(one.id)} for one in requests),
     )
+
+
+def certificates_of(folder: Path) -> dict[str, str]:
+    """The certificate of each request that has one: its name within the folder, by the request's id.
+
+    Nothing is verified here, and what is no certificate is passed over.
+    """
+    found = {}
+    for path in sorted((folder / CERTIFICATES).glob("*.json")):
+        with suppress(ValueError, KeyError, TypeError):
+            for request in json.loads(path.read_bytes())["requests"]:
+                found[request["id"]] = f"{CERTIFICATES}/{path.name}"
+    return found

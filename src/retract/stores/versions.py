@@ -29,6 +29,7 @@ from retract.stores.manifest import MANIFEST, Manifest, digests_of, read_manifes
 
 CURRENT, VERSIONS = "current", "versions"
 SERVER, DEVICES, LEDGER, TRAINING = "server", "devices", "ledger", "training"
+CERTIFICATES = "certificates"
 
 Made = TypeVar("Made")
 
