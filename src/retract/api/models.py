@@ -314,8 +314,8 @@ class Model:
         Raises
         ------
         FolderError
-            If it holds another model and `force` is not given, or anything else; or if it holds a later version of this
-            one: what was unlearned there would come back. Likewise if this one holds what was erased there from another.
+            If it holds another model and `force` is not given, or anything else; or if something that was withdrawn
+            there would come back: it holds a later version of this model, or this one holds what was erased there.
         """
         held, folder = self._fitted, TrainedFolder(Path(path))
         same = folder.versions.number() is not None and folder.manifest().facts["model"] == held.id

@@ -153,7 +153,7 @@ def _told(report: UnlearnReport, auditing: Auditing | None, folder: Path) -> lis
         f"{report.requests} request(s) applied: {report.forgotten:,} interactions forgotten in {report.seconds:.2f} s."
     )
     if report.held_out:
-        done += f" {report.held_out:,} of them were held out for testing: no model had learnt them, and no audit counts them."
+        done += f" No model had learnt {report.held_out:,} of them, held out for testing, so no audit counts them."
     told: list[RenderableType] = [done]
     if any(value is not None for value in report.metrics.values()):
         told.append(grid(["", "before", "after"], rows, numeric=["before", "after"]))

@@ -145,11 +145,9 @@ def status(
         "interactions": f"{found.shared:,} shared, {private}",
         "requests": f"{found.pending} pending, {found.applied} applied",
     }
-    asked = [list(_told(one).values()) for one in found.requests]
-    columns = ["request", "asked for", "user", "interactions", "received", "applied", "certificate"]
-    table = [grid(columns, asked, numeric=["interactions"])] if asked else []
+    asked = [_line(one) for one in found.requests]
     hint = [f"Next: retract unlearn {folder}"] if found.pending else []
-    emit(asdict(found), as_json, facts(rows), *table, *hint)
+    emit(asdict(found), as_json, facts(rows), *asked, *hint)
 
 
 def _one_request(folder: Path, found: Status, id: str, as_json: bool) -> None:
@@ -157,17 +155,13 @@ def _one_request(folder: Path, found: Status, id: str, as_json: bool) -> None:
     request = next((one for one in found.requests if one["id"] == id), None)
     if request is None:
         raise DataError(f"{folder} knows no request {id!r}: `retract status {folder}` lists all")
-    emit(request, as_json, facts(_told(request)))
+    emit(request, as_json, _line(request))
 
 
-def _told(request: Mapping[str, Any]) -> dict[str, str]:
-    """A request for people."""
-    return {
-        "request": request["id"],
-        "asked for": request["kind"],
-        "user": request["user"] or "erased",
-        "interactions": f"{request['count']:,}",
-        "received": request["received"],
-        "applied": request["completed"] or "pending",
-        "certificate": request["certificate"] or "–",
-    }
+def _line(request: Mapping[str, Any]) -> str:
+    """A request for people; in one line, to be searched and copied."""
+    whose = f"user {request['user']}" if request["user"] else "a user who is erased"
+    what = f"{request['id']}: {request['kind']} of {request['count']:,} interactions of {whose}"
+    done = "pending" if request["completed"] is None else f"applied {request['completed']}"
+    proof = "" if request["certificate"] is None else f", {request['certificate']}"
+    return f"{what}, received {request['received']}, {done}{proof}"

@@ -27,7 +27,8 @@ from retract.stores.ledger import FileLedger, Request
 from retract.stores.locking import locked
 from retract.stores.manifest import Manifest
 from retract.stores.suppression import ERASED, SUPPRESSED, Suppressed, Suppression
-from retract.stores.versions import CERTIFICATES, DEVICES, LEDGER, SERVER, TRAINING, Version, VersionStore
+from retract.stores.versions import CERTIFICATES as CERTIFICATES
+from retract.stores.versions import DEVICES, LEDGER, SERVER, TRAINING, Version, VersionStore
 from retract.systems.base import Trained
 
 AUDITS = "audits.jsonl"

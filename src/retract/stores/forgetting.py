@@ -148,7 +148,8 @@ class UnlearnOptions:
 class UnlearnReport:
     """What was forgotten: counts of requests and interactions, seconds of unlearning alone, rounds, metrics.
 
-    `held_out` is how many of the forgotten were held out for testing: no model had learnt them, so no audit counts them.
+    `held_out` is how many of the forgotten were held out for testing: no model had learnt them, and no audit counts
+    them.
     `waiting` is how many users still wait because fewer than `at_least` of them withdraw what the model learnt.
     `isolated_users` are those still here whose last shared interaction has gone, `isolated_items` those that nobody
     shares any more; `notes` say what that changes for them.
