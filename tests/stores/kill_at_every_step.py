@@ -167,6 +167,8 @@ def folder_state(folder: Path) -> str:
         return "new" if len(requests) == 4 else "old"
     if any(request.pending or request.items for request in requests) or mentions(folder, "u2"):
         return f"not settled: {requests}, {mentions(folder, 'u2')}"
+    if not trained.suppression().server.users:
+        return "not suppressed"
     published = len(trained.audits()) == 1 and (folder / "certificates" / "one.json").read_bytes() == b"signed"
     return "new" if published else "not published"
 

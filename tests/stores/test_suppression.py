@@ -123,9 +123,8 @@ def test_a_million_rows_are_held_against_a_long_list_in_less_than_a_second() -> 
     pairs = rows.where((rows.users >= 1000) & (rows.users < 2000) & (rows.items % 7 == 0))
     asked = {("erase", f"u{user}"): THEN for user in range(2000)}
     known = Suppression(Suppressed().with_users(gone).with_pairs(pairs, "erase", asked))  # type: ignore[arg-type]
-    began = time.perf_counter()
+    began = time.process_time()
     came = admitted(Dataset("new", rows, None, ()), known)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     assert len(came.dataset.interactions) == len(rows) - int((rows.users < 1000).sum()) - len(pairs)
-    assert seconds < 3, seconds  # a second on a machine that does nothing else
-    print(f"{seconds:.2f} s")
+    assert seconds < 1, seconds
