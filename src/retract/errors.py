@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 
 class RetractError(Exception):
     """Any error that retract raises on purpose. Its text is one clear line for a person."""
@@ -12,7 +14,19 @@ class DataError(RetractError):
 
 
 class UnknownIdError(DataError):
-    """A user or item id that the catalog does not hold."""
+    """A user or item id that the catalog does not hold.
+
+    Parameters
+    ----------
+    text
+        The message. It names no other user: their ids are nobody's business who asks for one.
+    near
+        Called for the nearest known ids of users, for who may see them; None of items, where the message names them.
+    """
+
+    def __init__(self, text: str, near: Callable[[], Sequence[str]] | None = None) -> None:
+        super().__init__(text)
+        self.near = near
 
 
 class SharingError(RetractError):

@@ -264,7 +264,11 @@ def test_a_loaded_model_goes_on_where_the_saved_one_stood(tmp_path: Path) -> Non
     assert 3 not in retract.load(tmp_path / "m").users
     with pytest.raises(FolderError, match="--force replaces it"):
         retract.Exact().fit(frame()).save(tmp_path / "m")
-    retract.Exact().fit(frame()).save(tmp_path / "m", force=True)
+    with pytest.raises(FolderError, match="keeps a list of what was erased or unshared there"):
+        retract.Exact().fit(frame()).save(tmp_path / "m", force=True)
+    others = frame()[frame()["user"] != 3]
+    retract.Exact().fit(others).save(tmp_path / "m", force=True)
+    assert retract.load(tmp_path / "m").extend(frame()).added == 0  # the list stays
 
 
 def test_new_users_and_items_enter_exact() -> None:

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from retract.auditing.certificate import CertifiedRequest, Statement, sign
 from retract.data.digest import retained_digest
-from retract.stores.folder import CERTIFICATES, TrainedFolder
+from retract.stores.folder import TrainedFolder
 from retract.stores.held import MEMORY, MODEL
+from retract.stores.versions import CERTIFICATES
 from tests.stores.folders import load
 
 KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))

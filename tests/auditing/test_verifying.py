@@ -13,9 +13,10 @@ from retract.auditing.judging import Auditing
 from retract.auditing.verifying import Standing, Verdict, verify, verify_paths
 from retract.errors import CertificateError
 from retract.stores.extending import extend_folder
-from retract.stores.folder import CERTIFICATES, TrainedFolder
+from retract.stores.folder import TrainedFolder
 from retract.stores.forgetting import unlearn_folder
 from retract.stores.keys import fingerprint, load_key
+from retract.stores.versions import CERTIFICATES
 from tests.auditing.statements import KEY, OTHER, STATEMENT, certify
 from tests.stores.folders import apply, ask, load, make_folder, served, tiny_dataset
 

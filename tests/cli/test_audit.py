@@ -188,13 +188,13 @@ def test_one_user_alone_is_no_certainty(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_where_no_oracle_can_be_trained_the_line_says_so(data, tmp_path):
+def test_where_nothing_is_left_to_learn_from_the_oracle_knows_nothing_either(data, tmp_path):
     folder = trained(data, tmp_path / "model")
     for number in range(60):
         retract("unshare", folder, "--user", f"u{number}")
-    line = retract("unlearn", folder, "--audit", "--oracle").refusal()
-    assert "no oracle can be trained on what is retained: nothing is shared" in line
-    assert retract("unlearn", folder, "--audit").code == 0
+    found = retract("unlearn", folder, "--audit", "--oracle", "--json").json["audit"]
+    assert found["after"]["attack_auc"] == found["oracle"]["attack_auc"] == 0.5
+    assert (found["ks_after"], found["parameter_distance"]) == (0, 0)
 
 
 def test_a_wrong_folder_leaves_no_key_behind(tmp_path, key):

@@ -196,10 +196,21 @@ def test_who_joins_later_is_served_from_the_frozen_decoder(folder: Path, tmp_pat
     assert retract("unlearn", folder, "--json").json["requests"] == 1
 
 
+def test_new_items_are_left_out_with_a_note_and_the_users_come_in(folder: Path, tmp_path: Path) -> None:
+    data = news(tmp_path, "new,j9,5", "new,i0,4", "late,j9,3", header="user,item,rating")
+    answer = retract("extend", folder, "--data", data, "--share", 0, "--json")
+    assert answer.json["added"] == 1
+    left = "left out, for personalfr knows only the items that it was trained on: 2 interactions with 1 new items"
+    assert answer.json["notes"] == [left]
+    assert "j9" not in load(folder).catalog.item_ids
+    assert "late" not in load(folder).catalog.known_users
+    found = retract("recommend", folder, "--user", "new")
+    assert "predicted rating" in found.out
+
+
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [
-        ("user,item,rating", "new,j9,5", "personalfr takes in new users, and 1 items are new: leave them out"),
         ("user,item", "new,i0", "explicit feedback is asked for and the data has no ratings"),
         ("user,item,rating", "new,i0,7", "1 ratings lie beyond 5, the highest of the scale"),
     ],

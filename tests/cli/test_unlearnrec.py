@@ -67,7 +67,6 @@ def test_the_backbone_is_the_setting_of_that_name(ratings: Path, tmp_path: Path,
         ("unlearnrec", ["--backbone", "sgl", "--set", "backbone=simgcl"], "given twice: --backbone sgl and --set back"),
         ("unlearnrec", ["--backbone", "simgcl", "--set", "layers=0"], "layers is 0: simgcl is the mean of the layers"),
         ("unlearnrec", ["--set", "encoder=none"], "encoder of unlearnrec is 'none': it must be one of calibrated, pap"),
-        ("unlearnrec", ["--share", "0"], "unlearnrec is centralised and nothing is shared"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(

@@ -31,18 +31,30 @@ def test_catalogs_are_the_same_where_every_id_has_the_same_code():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda: NUMBERS.user(41), "unknown user '41'; nearest known ids: 40, 5, 1"),
-        (lambda: NUMBERS.user("-3"), "unknown user '-3'; nearest known ids: 1, 5, 40"),
-        (lambda: NUMBERS.user("4o"), "unknown user '4o'; nearest known ids: 40, 5, 100"),
         (lambda: NUMBERS.items(["a", "aa"]), "unknown item 'aa'; nearest known ids: a, b"),
         (lambda: NUMBERS.item(7), "unknown item '7'; nearest known ids: b, a"),
     ],
 )
-def test_an_unknown_id_is_answered_with_the_nearest_known_ones(ask, message):
+def test_an_unknown_item_is_answered_with_the_nearest_known_ones(ask, message):
     with pytest.raises(UnknownIdError) as refused:
         ask()
     assert str(refused.value) == message
     assert isinstance(refused.value, DataError)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [(41, ["40", "5", "1"]), ("-3", ["1", "5", "40"]), ("4o", ["40", "5", "100"])]
+)
+def test_an_unknown_user_is_answered_without_the_ids_of_others(name, near):
+    with pytest.raises(UnknownIdError) as refused:
+        NUMBERS.user(name)
+    assert str(refused.value) == f"unknown user '{name}'"
+    assert refused.value.near() == near  # for who may see them
+
+
+def test_where_everybody_was_erased_the_model_knows_nobody():
+    with pytest.raises(UnknownIdError, match="unknown user '5': the model knows nobody, for all users were erased"):
+        NUMBERS.without_users(np.arange(NUMBERS.n_users)).user("5")
 
 
 def test_text_ids_are_near_by_their_spelling():

@@ -21,12 +21,13 @@ from retract.auditing.verifying import Standing
 from retract.federation import LocalEngine
 from retract.stores.device_folder import FolderDevices
 from retract.stores.devices import MemoryDevices
-from retract.stores.folder import AUDITS, STEP_AUDITS, STEP_CERTIFICATE, TrainedFolder
+from retract.stores.folder import STEP_AUDITS, STEP_CERTIFICATE, TrainedFolder
 from retract.stores.forgetting import Forgotten, batch_of, commit, forget
 from retract.stores.held import Held
 from retract.stores.requests import Wish, add_request, codes_of, pending_of
 from retract.stores.status import status
 from retract.stores.training import Place, TrainOptions
+from retract.stores.versions import AUDITS
 from retract.systems.base import Checkpoint
 from tests.contracts.tasks import TASKS, broadcast, data, spec
 from tests.contracts.tasks import sharing as tiny_sharing
@@ -181,6 +182,8 @@ def folder_state(folder: Path) -> str:
         return "new" if len(requests) == 4 else "old"
     if any(request.pending or request.items for request in requests) or mentions(folder, "u2"):
         return f"not settled: {requests}, {mentions(folder, 'u2')}"
+    if not trained.suppression().server.users:
+        return "not suppressed"
     published = len(trained.audits()) == 1 and (folder / "certificates" / "one.json").read_bytes() == b"signed"
     return "new" if published else "not published"
 

@@ -252,12 +252,17 @@ def test_a_pending_erasure_is_not_undone_and_can_still_be_applied(tmp_path: Path
     assert own[0] not in named(load(out).interactions)
 
 
-def test_what_was_erased_earlier_may_be_given_again(folder: Path) -> None:
+def test_what_was_erased_comes_in_again_on_a_new_consent_alone(folder: Path) -> None:
     own = next(pair for pair in named(load(folder).trained.shared) if pair[0] == "u1")
     ask(folder, "erase", "u1", items=[own[1]])
     apply(folder)
-    assert extend_folder(folder, dataset([own]), share=1).added == 1
+    refused = extend_folder(folder, dataset([own]), share=1)
+    assert refused.added == 0
+    assert refused.notes == ("left out because they were erased (again takes them in, on a new consent): 1",)
+    assert own not in named(load(folder).interactions)
+    assert extend_folder(folder, dataset([own]), share=1, again=True).added == 1
     assert own in named(load(folder).trained.shared)
+    assert not TrainedFolder(folder).suppression()  # the consent stands until it is taken back
 
 
 def test_new_users_can_withdraw_all_that_they_gave(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retract.errors import ConfigError, DataError, FolderError, UnknownIdError
+from retract.errors import ConfigError, FolderError, UnknownIdError
 from retract.stores.folder import STEP_AUDITS, STEP_CERTIFICATE, TrainedFolder
 from retract.stores.forgetting import (
+    NOTHING_KNOWN,
     Batch,
     Forgotten,
     batch_of,
@@ -183,12 +184,16 @@ def test_of_two_unlearnings_at_once_the_later_one_is_refused(folder: Path) -> No
     assert len([record for record in load(folder).trained.log if record["stage"] == "unlearn"]) == 1
 
 
-def test_erasing_everybody_is_refused_and_nothing_is_applied(folder: Path) -> None:
+def test_when_everybody_is_erased_a_model_of_nobody_is_served(folder: Path) -> None:
     for user in range(12):
         ask(folder, "erase", f"u{user}")
-    with pytest.raises(DataError, match="leave nobody with an interaction: nothing was applied; delete"):
-        apply(folder)
-    assert status(folder).pending == 12
+    report, told = apply(folder), status(folder)
+    assert (report.requests, report.notes) == (12, (NOTHING_KNOWN,))
+    assert (told.pending, told.applied, told.users, told.shared, told.private) == (0, 12, 0, 0, 0)
+    held = load(folder)
+    assert (held.trained.model, held.trained.memory.nbytes, len(held.test)) == ({}, 0, 0)
+    assert not pairs_on_disk(folder)
+    assert not [name for name, content in on_disk(folder).items() if b'"u1"' in content]
 
 
 # --- withdrawals in batches -------------------------------------------------------------------------------------------

@@ -307,7 +307,9 @@ def test_an_interrupted_training_over_a_trained_folder_leaves_that_one_served(tm
     assert Place.told(out) is not None
     with pytest.raises(FolderError, match="--force replaces it"):
         train("fedshare", out)
-    assert train("fedshare", out, resume=True).resumed_at is not None
+    with pytest.raises(ConfigError, match="on other data or another sharing"):
+        train("fedshare", out, resume=True)  # what was under way had learnt what is unshared by now
+    train("fedshare", out, force=True)
     assert load(out).trained.system == "fedshare"
 
 

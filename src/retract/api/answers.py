@@ -13,6 +13,7 @@ from retract.api.frames import Ids, make_frame
 from retract.data import Catalog, Interactions
 from retract.models.recommender import DotProduct, Ranking, Scores, best_of
 from retract.stores.held import Held
+from retract.stores.local import reader_of
 
 ITEM_TABLES = ("items", "output.weight")
 """Tables of a model with a row for each item."""
@@ -66,4 +67,4 @@ def _similarities(held: Held, codes: NDArray[np.int64]) -> Scores:
         return DotProduct(rows, rows).scores(codes, held.interactions)
     asking = replace(held.catalog, user_ids=np.array([f"{n}" for n in range(len(codes))]))
     alone = Interactions.of(asking, np.arange(len(codes)), codes)
-    return held.system.server.recommender(held.trained).scores(np.arange(len(codes)), alone)
+    return reader_of(held.system, held.trained, None).scores(np.arange(len(codes)), alone)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from retract.stores.folder import Deed, TrainedFolder
 from retract.stores.held import Held
 from retract.stores.ledger import MemoryLedger, Request
+from retract.stores.suppression import Suppression
 from retract.stores.versions import require_replaceable
 
 
@@ -19,6 +20,7 @@ def keep(
     held: Held,
     ledger: MemoryLedger,
     asked: Mapping[str, NDArray[np.int64]],
+    suppression: Suppression,
     deed: Deed,
     *,
     force: bool = False,
@@ -29,6 +31,8 @@ def keep(
     ----------
     asked
         Codes of the items that each request names.
+    suppression
+        What was withdrawn and must not come in again.
     deed
         What happened to the model since it was last written.
     force
@@ -41,6 +45,7 @@ def keep(
     """
     same = folder.versions.number() is not None and folder.manifest().facts["model"] == held.id
     require_replaceable(folder.path, force or same)
+    folder.adopt(suppression, held)
     if same:
         applied = {one.id: one.withdrawal for one in ledger.requests() if one.withdrawal is not None}
         folder.go_on(held, applied, deed)

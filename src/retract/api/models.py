@@ -28,6 +28,7 @@ from retract.stores.forgetting import (
     forget,
     no_judge,
     report_on,
+    suppressing,
     waiting,
 )
 from retract.stores.held import Held
@@ -36,6 +37,7 @@ from retract.stores.ledger import Kind, MemoryLedger, Request
 from retract.stores.manifest import sha256
 from retract.stores.measuring import measure
 from retract.stores.requests import Wish, Withdrawable, codes_of, pending_of
+from retract.stores.suppression import Suppression
 from retract.systems.base import Progress, no_progress
 from retract.systems.settings import read_settings
 from retract.systems.system import System, SystemType
@@ -55,7 +57,7 @@ class Model:
         self._held: Held | None = None
         self._ledger = MemoryLedger()
         self._asked: dict[str, NDArray[np.int64]] = {}
-        self._unsaved = Deed("save")
+        self._unsaved, self._suppression = Deed("save"), Suppression()
         self._ids = Ids(user=False, item=False)
         self._library: str | None = None
         self._reader: Recommender | None = None
@@ -110,7 +112,8 @@ class Model:
         devices = MemoryDevices(parts.sharing)
         learnt = learn(System(self.kind, self.config), devices, seed=self.seed, progress=progress)
         self._hold(learnt.held(devices, parts))
-        self._ledger, self._asked, self._unsaved = MemoryLedger(), {}, Deed("save")
+        self._ledger, self._asked = MemoryLedger(), {}
+        self._unsaved, self._suppression = Deed("save"), Suppression()
         self._ids, self._library = given.ids, given.library
         return self
 
@@ -280,10 +283,17 @@ class Model:
         data: object,
         *,
         share: float | None = None,
+        again: bool = False,
         columns: Columns | None = None,
         progress: Progress = no_progress,
     ) -> ExtendReport:
         """Take in new interactions without training again: Exact new users and items, PersonalFR new users.
+
+        Parameters
+        ----------
+        again
+            Whether to take in what was erased before, and to share what was unshared: on a new consent. Without it only
+            what happened after the request comes in, where the data says when.
 
         Raises
         ------
@@ -294,9 +304,11 @@ class Model:
         """
         held, dataset = self._fitted, Fit.of(data, columns).dataset
         asked = [(request, self._asked[request.id]) for request in self.pending]
-        found = extended(held, dataset, asked, share=share, seed=self.seed, progress=progress)
+        known = self._suppression
+        found = extended(held, dataset, asked, known, share=share, again=again, seed=self.seed, progress=progress)
         if found.changed:
             self._hold(found.held)
+        self._suppression = found.suppression
         return found.report
 
     def save(self, path: str | Path, *, force: bool = False, key: str | Path | None = None) -> None:
@@ -312,11 +324,13 @@ class Model:
         Raises
         ------
         FolderError
-            If it holds another model and `force` is not given, or anything else; or if it holds a later version of this
-            one: what was unlearned there would come back; or if another key signed the version before.
+            If it holds another model and `force` is not given, or anything else; or if something that was withdrawn
+            there would come back: it holds a later version of this model, or this one holds what was erased there; or
+            if another key signed the version before.
         """
         held, folder = self._fitted, TrainedFolder(Path(path), None if key is None else Path(key))
-        version = keep(folder, held, self._ledger, self._asked, self._unsaved, force=force)
+        version = keep(folder, held, self._ledger, self._asked, self._suppression, self._unsaved, force=force)
+        self._suppression = folder.suppression()
         self._hold(replace(held, version=version))
         self._unsaved = Deed("save")
 
@@ -331,6 +345,7 @@ class Model:
         made._hold(held)
         made._asked = {request.id: codes_of(folder, request, held.sharing) for request in pending_of(folder)}
         made._ledger = MemoryLedger([request for request in pending_of(folder) if request.pending])
+        made._suppression = folder.suppression()
         made._ids = Ids.of(None, held.catalog, {})
         return made
 
@@ -385,6 +400,7 @@ class Model:
         return Auditing(signer.key, oracle=oracle, progress=progress)
 
     def _commit(self, forgotten: Forgotten, auditing: Auditing | None) -> None:
+        self._suppression = suppressing(self._suppression, forgotten)
         self._hold(forgotten.after)
         signed = () if auditing is None or auditing.certificate is None else (sha256(auditing.certificate),)
         done, certificates = len(forgotten.batch.requests), (*self._unsaved.certificates, *signed)

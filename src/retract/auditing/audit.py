@@ -24,7 +24,7 @@ from retract.evaluation.rating import rating_errors
 from retract.federation import Arrays, Engine
 from retract.models.recommender import PredictsRatings, Recommender
 from retract.stores.devices import MemoryDevices
-from retract.stores.local import engine_of, reader_of
+from retract.stores.local import begun, engine_of
 from retract.systems.base import Progress, Stopwatch, no_progress
 
 K = 20
@@ -64,7 +64,7 @@ def train_oracle(case: Case, retained: Sharing, progress: Progress = no_progress
     devices = None if case.before.devices is None else MemoryDevices(retained)
     engine, watch, seed = engine_of(case.system, devices), Stopwatch(), case.before.trained.seed
     try:
-        trained = case.system.server.train(retained.shared, engine, seed=seed, progress=progress)
+        trained = begun(case.system, retained.shared, devices, engine, seed=seed, progress=progress)
     except DataError as error:
         raise DataError(f"no oracle can be trained on what is retained: {error}; audit without the oracle") from None
     return Version(trained, devices), Cost.of(engine, watch.seconds)
@@ -226,12 +226,12 @@ class Auditor:
 
     def _examine(self, version: Version, relearn: bool) -> _Examined:
         case = self.case
-        seen = look(version.views(case.system, case.kind), case.targets)
+        seen = look(case.views(version), case.targets)
         scores = {kind.name: run_attack(kind, case.targets, seen, self.shadows) for kind in self.attacks}
         found = {name: None if one is None else auc(one[0], one[1], case.targets.users) for name, one in scores.items()}
         best = next(name for name in ("learned", "score") if found[name] is not None)
-        rounds = rounds_to_relearn(case, version) if relearn else None
-        model = reader_of(case.system, version.trained, version.devices)
+        rounds = rounds_to_relearn(case, version) if relearn and version.trained.model else None
+        model = version.primary(case.system, "erase")
         tested = evaluate(model, version.held, case.test, k=K)
         measured = {
             **_utility(case, tested),

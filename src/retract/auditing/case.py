@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from retract.auditing.targets import Targets, choose_targets
 from retract.data import Interactions, Sharing
 from retract.errors import ConfigError
-from retract.models.recommender import Recommender
+from retract.models.recommender import HistoryReader, Recommender
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import reader_of
 from retract.systems.base import Kind, Trained
@@ -39,13 +41,17 @@ class Version:
 
     def views(self, system: System, kind: Kind) -> dict[str, Recommender]:
         """What the request puts at stake: after "unshare" what the server holds, after "erase" everything."""
+        if not self.trained.model:
+            return {PRIMARY: self.primary(system, kind)}
         found = {PRIMARY: self.primary(system, kind), **system.server.views(self.trained)}
         if kind == "erase" and self.devices is not None:
             found |= system.device.views(self.trained.published, self.devices.kept(self.trained.run))
         return found
 
     def primary(self, system: System, kind: Kind) -> Recommender:
-        """The recommender, read without what devices keep where they rightly keep it."""
+        """The recommender, read without what devices keep where they rightly keep it; equal scores if none is left."""
+        if not self.trained.model:
+            return HistoryReader(np.zeros((self.trained.shared.n_items, 1), dtype=np.float32))
         return reader_of(system, self.trained, self.devices, state=kind == "erase")
 
 
@@ -91,6 +97,13 @@ class Case:
     def __post_init__(self) -> None:
         if not len(self.forget):
             raise ConfigError("the forget set is empty: there is nothing to audit")
+
+    def views(self, version: Version) -> dict[str, Recommender]:
+        """What is at stake of a version; of a model that knows nothing, the views of the one before, all blank."""
+        found = version.views(self.system, self.kind)
+        if version.trained.model or version is self.before:
+            return found
+        return dict.fromkeys(self.views(self.before), found[PRIMARY])
 
     @cached_property
     def targets(self) -> Targets:

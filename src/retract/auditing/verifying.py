@@ -17,12 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from retract.auditing.certificate import Certificate, read
 from retract.data.digest import retained_digest
 from retract.errors import CertificateError, FolderError
-from retract.stores.folder import CERTIFICATES
 from retract.stores.held import CATALOG, SHARED, catalog_of, interactions_of
 from retract.stores.keys import fingerprint
 from retract.stores.manifest import Manifest, sha256
 from retract.stores.records import Chain, Link, Record, name_of, trusted_runs
-from retract.stores.versions import CURRENT, SERVER, Version, VersionStore
+from retract.stores.versions import CERTIFICATES, CURRENT, SERVER, Version, VersionStore
 
 WHOSE = "whose key it is: --key says"
 

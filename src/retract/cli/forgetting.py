@@ -11,7 +11,7 @@ import typer
 from rich.console import RenderableType
 
 from retract.cli.app import app
-from retract.cli.options import Folder, Json, Key, Seed, User, Which, with_options
+from retract.cli.options import Folder, Json, Key, Seed, Suggest, User, Which, suggesting, with_options
 from retract.cli.output import (
     Report,
     audit_tables,
@@ -32,30 +32,36 @@ if TYPE_CHECKING:
 
 @app.command()
 @with_options
-def unshare(folder: Folder, user: User, which: Which, as_json: Json = False) -> None:
+def unshare(folder: Folder, user: User, which: Which, suggest: Suggest = False, as_json: Json = False) -> None:
     """Ask the server to forget what a user shared; the user's own client keeps it. `unlearn` applies it."""
-    _request("unshare", folder, user, which, as_json)
+    with suggesting(suggest):
+        _request("unshare", folder, user, which, as_json)
 
 
 @app.command()
 @with_options
-def erase(folder: Folder, user: User, which: Which, as_json: Json = False) -> None:
+def erase(folder: Folder, user: User, which: Which, suggest: Suggest = False, as_json: Json = False) -> None:
     """Ask for a user's data to be gone from the server and from the client. `unlearn` applies it."""
-    _request("erase", folder, user, which, as_json)
+    with suggesting(suggest):
+        _request("erase", folder, user, which, as_json)
 
 
 def _request(kind: Kind, folder: Path, user: str, which: Which, as_json: bool) -> None:
     """Record one request and say so."""
-    named = which.named
     from retract.stores.folder import TrainedFolder
     from retract.stores.requests import Wish, add_request
 
+    trained = TrainedFolder(folder)
     with telling_what_is_left(folder, "server/current"):
-        wish = Wish(kind, user, named, which.fraction, which.seed)
-        request, pending = add_request(TrainedFolder(folder), wish)
+        named = which.named(lambda: trained.catalog().item_ids.tolist())
+        request, pending = add_request(trained, Wish(kind, user, named, which.fraction, which.seed))
     fields = {"request": request.id, "kind": kind, "user": user, "count": request.count, "pending": pending}
     text = f"{kind} of {request.count:,} interactions of user {user} noted ({request.id}); {pending} pending."
-    emit(fields, as_json, text, f"Next: retract unlearn {folder}")
+    keep = f"Keep the request's id: retract status {folder} --request {request.id}"
+    why = "says by it when it was applied and which certificate is its own."
+    if kind == "erase":
+        why += " Once the user is erased nothing else leads to it, for no name is kept."
+    emit(fields, as_json, text, f"{keep} {why}", f"Next: retract unlearn {folder}")
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,8 @@ def _told(report: UnlearnReport, auditing: Auditing | None, folder: Path) -> lis
     done = (
         f"{report.requests} request(s) applied: {report.forgotten:,} interactions forgotten in {report.seconds:.2f} s."
     )
+    if report.held_out:
+        done += f" No model had learnt {report.held_out:,} of them, held out for testing, so no audit counts them."
     told: list[RenderableType] = [done]
     if any(value is not None for value in report.metrics.values()):
         told.append(grid(["", "before", "after"], rows, numeric=["before", "after"]))

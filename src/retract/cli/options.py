@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import click
 import typer
 
-from retract.errors import ConfigError
+from retract.errors import ConfigError, DataError, UnknownIdError
 
 if TYPE_CHECKING:
     from retract.data import Columns, Dataset
@@ -52,6 +53,10 @@ Test = Annotated[
         "says it; else there is none.",
         show_default=False,
     ),
+]
+Again = Annotated[
+    bool,
+    typer.Option("--again", help="Take in what was erased from DIR, and share what was unshared: on a new consent."),
 ]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the system; repeatable.")
@@ -94,14 +99,141 @@ class DataOptions:
         return load(self.data, columns=self.columns)
 
 
+Items = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--items", metavar="ID", help="These items: one id each time it is given, or several with commas between."
+    ),
+]
+ItemsFile = Annotated[
+    Path | None,
+    typer.Option("--items-file", metavar="FILE", help="Those items that a file names, one id a line."),
+]
+Suggest = Annotated[
+    bool, typer.Option("--suggest", help="Where there is no such user, name the nearest ids of other users.")
+]
+
+
+@dataclass(frozen=True)
+class ItemIds:
+    """A list of item ids."""
+
+    items: Items = None
+    items_file: ItemsFile = None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is one."""
+        return self.items is not None or self.items_file is not None
+
+    def among(self, known: Sequence[str]) -> list[str]:
+        """The ids that are meant.
+
+        A file names one a line, and an option that is repeated one each time. A single text is read as one id or as
+        several with commas between, and there must be one way alone to read it.
+
+        Raises
+        ------
+        click.UsageError
+            If both ways to name items are used, or none is named.
+        UnknownIdError
+            If a text reads as no id.
+        DataError
+            If it reads in several ways, or the file is no text.
+        """
+        if self.items is not None and self.items_file is not None:
+            raise click.UsageError("give one of --items and --items-file", click.get_current_context())
+        ids = frozenset(known)
+        if self.items_file is not None:
+            named = _lines(self.items_file, known)
+        else:
+            texts = self.items or []
+            named = [
+                name
+                for text in texts
+                for name in ([text] if len(texts) > 1 and text in ids else readings(text, ids, known))
+            ]
+        if not named:
+            raise click.UsageError(f"{self._option} names no item", click.get_current_context())
+        return named
+
+    @property
+    def _option(self) -> str:
+        return "--items" if self.items_file is None else f"--items-file {self.items_file}"
+
+
+def readings(text: str, ids: frozenset[str], known: Sequence[str]) -> list[str]:
+    """The known ids that a text names with commas between them, where it can be read in one way alone.
+
+    Raises
+    ------
+    UnknownIdError
+        If it reads as no known ids.
+    DataError
+        If it reads in several ways.
+    """
+    parts = text.split(",")
+    longest = 1 + max((name.count(",") for name in known), default=0)
+    found: list[list[list[str]]] = [*([] for _ in parts), [[]]]
+    for begin in reversed(range(len(parts))):
+        ways = list(found[begin + 1]) if not parts[begin].strip() else []
+        for end in range(begin + 1, min(begin + longest, len(parts)) + 1):
+            name = ",".join(parts[begin:end])
+            name = name if name in ids else name.strip()
+            ways += [[name, *rest] for rest in found[end]] if name in ids else []
+        found[begin] = ways[:2]
+    if len(found[0]) > 1:
+        one, other = (" and ".join(repr(name) for name in way) for way in found[0])
+        raise DataError(
+            f"--items {text!r} can be read as {one} or as {other}: repeat --items, once for each id, or name them in a "
+            "file, one id a line: --items-file FILE"
+        )
+    if not found[0]:
+        some = [part.strip() for part in parts if part.strip() in ids]
+        unknown = next(part.strip() for part in parts if part.strip() not in ids) if some else text.strip()
+        raise _unknown(unknown, known)
+    return found[0][0]
+
+
+def _lines(path: Path, known: Sequence[str]) -> list[str]:
+    """The ids that a file names, one a line."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is no text in UTF-8: give a file with one id a line") from None
+    ids, named = frozenset(known), []
+    for number, line in enumerate(lines, start=1):
+        name = line if line in ids else line.strip()
+        if name and name not in ids:
+            raise UnknownIdError(f"{path}, line {number}: {_unknown(name, known)}")
+        named += [name] if name else []
+    return named
+
+
+def _unknown(name: str, known: Sequence[str]) -> UnknownIdError:
+    from retract.data.catalog import nearest_ids
+
+    return UnknownIdError(f"unknown item {name!r}; nearest known ids: {', '.join(nearest_ids(name, known))}")
+
+
+@contextmanager
+def suggesting(wanted: bool) -> Iterator[None]:
+    """Say of an unknown user which ids are near, if that is wanted; else how to ask for them."""
+    try:
+        yield
+    except UnknownIdError as error:
+        if error.near is None:
+            raise
+        hint = f"nearest known ids: {', '.join(error.near())}" if wanted else "--suggest names the nearest known ids"
+        raise UnknownIdError(f"{error}; {hint}") from None
+
+
 @dataclass(frozen=True)
 class Which:
     """Which of a user's interactions a request names."""
 
-    items: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID,…", help="These items; repeat it or separate by commas.", show_default=False),
-    ] = None
+    items: Items = None
+    items_file: ItemsFile = None
     fraction: Annotated[
         float | None, typer.Option(metavar="F", help="A random part, in (0, 1].", show_default=False)
     ] = None
@@ -110,18 +242,24 @@ class Which:
     )
     seed: Seed = 0
 
-    @property
-    def named(self) -> list[str] | None:
+    def named(self, known: Callable[[], Sequence[str]]) -> list[str] | None:
         """Ids of the items, None where none are named.
+
+        Parameters
+        ----------
+        known
+            Called for all item ids, where some are named.
 
         Raises
         ------
         click.UsageError
             If several ways to name them are given.
         """
-        if (self.items is not None) + (self.fraction is not None) + self.everything > 1:
-            raise click.UsageError("give one of --items, --fraction and --all", click.get_current_context())
-        return None if self.items is None else item_names(self.items)
+        listed = ItemIds(self.items, self.items_file)
+        if listed.given + (self.fraction is not None) + self.everything > 1:
+            text = "give one of --items, --items-file, --fraction and --all"
+            raise click.UsageError(text, click.get_current_context())
+        return listed.among(known()) if listed.given else None
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -165,14 +303,6 @@ def _spread(group: Any) -> list[Parameter]:
 def names_of(given: list[str]) -> list[str]:
     """Names from an option that was repeated or whose values were separated by commas."""
     return [name.strip() for text in given for name in text.split(",") if name.strip()]
-
-
-def item_names(items: list[str]) -> list[str]:
-    """Ids of items, at least one."""
-    named = names_of(items)
-    if not named:
-        raise click.UsageError("--items names no item", click.get_current_context())
-    return named
 
 
 def settings_of(given: list[str]) -> dict[str, str]:

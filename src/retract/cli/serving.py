@@ -2,48 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
 
 from retract.cli.app import app
-from retract.cli.options import DataOptions, Folder, Json, Key, Seed, Share, item_names, with_options
+from retract.cli.options import (
+    Again,
+    DataOptions,
+    Folder,
+    ItemIds,
+    Json,
+    Key,
+    Seed,
+    Share,
+    Suggest,
+    suggesting,
+    with_options,
+)
 from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
+from retract.errors import DataError
+
+if TYPE_CHECKING:
+    from retract.stores.status import Status
 
 
 @app.command()
+@with_options
 def recommend(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR|FILE", help="A trained folder, or a shipped file.", show_default=False)
     ],
-    user: Annotated[str | None, typer.Option(metavar="ID", help="The user's original id.", show_default=False)] = None,
-    items: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID,…", help="With a shipped file: the items somebody has.", show_default=False),
+    listed: ItemIds,
+    user: Annotated[
+        str | None, typer.Option(metavar="ID", help="Of a trained folder: the user's original id.", show_default=False)
     ] = None,
     k: Annotated[int | None, typer.Option("-k", help="How many; 10 unless given.", show_default=False)] = None,
+    suggest: Suggest = False,
     as_json: Json = False,
 ) -> None:
-    """Show the items that suit a user best and that the user has not had yet."""
+    """Show the items that suit a user best and that the user has not had yet.
+
+    With a shipped file: those that suit whoever has the items of --items.
+    """
     from retract.stores import reading, shipping
 
-    if (user is None) == (items is None):
+    if (user is None) == (not listed.given):
         both = "give --user with a trained folder, or --items with a shipped file"
         raise click.UsageError(both, click.get_current_context())
-    fallback = None
-    if items is not None:
-        found = tuple(shipping.recommend_shipped(folder, item_names(items), k))
+    if user is None:
+        found = reading.Recommendations("", tuple(shipping.recommend_shipped(folder, listed.among, k)), None)
     else:
-        listed = reading.recommend_folder(folder, str(user), k)
-        found, fallback = listed.items, listed.fallback
-    if fallback is not None:
-        note(f"user {user} shares nothing, so the model does not know them: the list goes by {fallback}")
-    rows = [[str(place), line.item, line.title, f"{line.score:.3f}"] for place, line in enumerate(found, start=1)]
-    fields = {"user": user, "items": [asdict(line) for line in found], "fallback": fallback}
-    emit(fields, as_json, grid(["", "item", "title", "score"], rows, numeric=["", "score"]))
+        with suggesting(suggest):
+            found = reading.recommend_folder(folder, user, k)
+    for text in found.notes:
+        note(text)
+    rows = [[str(place), line.item, line.title, f"{line.score:.3f}"] for place, line in enumerate(found.items, start=1)]
+    fields = {"user": user, "items": [asdict(line) for line in found.items], "fallback": found.fallback}
+    emit(fields, as_json, grid(["", "item", "title", found.scale], rows, numeric=["", found.scale]))
 
 
 @app.command()
@@ -53,6 +73,7 @@ def extend(
     source: DataOptions,
     share: Share = None,
     key: Key = None,
+    again: Again = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -65,7 +86,8 @@ def extend(
 
     dataset = source.load()
     with telling_what_is_left(folder, "server/current"), progress_bars() as progress:
-        report = extend_folder(TrainedFolder(folder, key), dataset, share=share, seed=seed, progress=progress)
+        place = TrainedFolder(folder, key)
+        report = extend_folder(place, dataset, share=share, again=again, seed=seed, progress=progress)
     for text in report.notes:
         note(text)
     done = f"{report.added:,} interactions added in {report.seconds:.2f} s; {report.already_held:,} were there already."
@@ -105,11 +127,19 @@ def ship(
 
 
 @app.command()
-def status(folder: Folder, as_json: Json = False) -> None:
-    """Show what a trained folder holds and which requests wait."""
+def status(
+    folder: Folder,
+    request: Annotated[
+        str | None, typer.Option(metavar="ID", help="Show this request alone.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a trained folder holds, and its requests: who asked for what and when, and the certificates."""
     from retract.stores.status import status as status_of
 
     found = status_of(folder)
+    if request is not None:
+        return _one_request(folder, found, request, as_json)
     private = "those of the devices are elsewhere" if found.private is None else f"{found.private:,} private"
     rows = {
         "system": found.system,
@@ -121,11 +151,23 @@ def status(folder: Folder, as_json: Json = False) -> None:
     if found.verdicts:
         told = [f"{one['kind']}: {one['verdict'] or 'cannot be told'}" for one in found.verdicts]
         rows["last verdict"] = f"{', '.join(told)} ({found.verdicts[0]['certificate']})"
-    waiting = [
-        [request["kind"], request["user"], str(request["count"]), request["received"]]
-        for request in found.requests
-        if request["status"] != "completed"
-    ]
-    table = [grid(["request", "user", "items", "received"], waiting, numeric=["items"])] if waiting else []
-    hint = [f"Next: retract unlearn {folder}"] if waiting else []
-    emit(asdict(found), as_json, facts(rows), *table, *hint)
+    asked = [_line(one) for one in found.requests]
+    hint = [f"Next: retract unlearn {folder}"] if found.pending else []
+    emit(asdict(found), as_json, facts(rows), *asked, *hint)
+
+
+def _one_request(folder: Path, found: Status, id: str, as_json: bool) -> None:
+    """Show one request."""
+    request = next((one for one in found.requests if one["id"] == id), None)
+    if request is None:
+        raise DataError(f"{folder} knows no request {id!r}: `retract status {folder}` lists all")
+    emit(request, as_json, _line(request))
+
+
+def _line(request: Mapping[str, Any]) -> str:
+    """A request for people; in one line, to be searched and copied."""
+    whose = f"user {request['user']}" if request["user"] else "a user who is erased"
+    what = f"{request['id']}: {request['kind']} of {request['count']:,} interactions of {whose}"
+    done = "pending" if request["completed"] is None else f"applied {request['completed']}"
+    proof = "" if request["certificate"] is None else f", {request['certificate']}"
+    return f"{what}, received {request['received']}, {done}{proof}"

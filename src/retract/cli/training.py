@@ -11,6 +11,7 @@ import typer
 from retract.cli.app import app
 from retract.cli.options import (
     SYSTEMS,
+    Again,
     Data,
     DataOptions,
     Json,
@@ -67,6 +68,7 @@ class Training:
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that was interrupted in DIR.")] = (
         False
     )
+    again: Again = False
     keep_every: Annotated[
         float, typer.Option(metavar="SECONDS", help="How often the training's place is kept, to resume it.")
     ] = 20.0

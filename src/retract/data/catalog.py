@@ -73,6 +73,11 @@ class Catalog:
         user_ids[codes] = ""
         return Catalog(user_ids, self.item_ids, self.titles) if len(codes) else self
 
+    @property
+    def known_users(self) -> list[str]:
+        """The ids of all users whose id was not erased."""
+        return list(self._user_codes)
+
     @cached_property
     def _user_codes(self) -> dict[str, int]:
         return {name: code for code, name in enumerate(self.user_ids.tolist()) if name}
@@ -87,29 +92,36 @@ class Catalog:
         Raises
         ------
         UnknownIdError
-            If there is no such user; the message names the nearest known ids.
+            If there is no such user; `UnknownIdError.near` gives the nearest known ids.
         """
-        return self._code("user", self._user_codes, name)
+        code = self._user_codes.get(str(name))
+        if code is None:
+            if not self._user_codes:
+                raise UnknownIdError(f"unknown user {str(name)!r}: the model knows nobody, for all users were erased")
+            raise UnknownIdError(f"unknown user {str(name)!r}", lambda: nearest_ids(str(name), self.known_users))
+        return code
 
     def item(self, name: object) -> int:
-        """The code of one item id; errors as in `user`."""
-        return self._code("item", self._item_codes, name)
+        """The code of one item id.
+
+        Raises
+        ------
+        UnknownIdError
+            If there is no such item; the message names the nearest known ids.
+        """
+        code = self._item_codes.get(str(name))
+        if code is None:
+            near = nearest_ids(str(name), list(self._item_codes))
+            raise UnknownIdError(f"unknown item {str(name)!r}; nearest known ids: {', '.join(near)}")
+        return code
 
     def items(self, names: Iterable[object]) -> NDArray[np.int64]:
-        """The codes of several item ids, in their order; errors as in `user`."""
+        """The codes of several item ids, in their order; errors as in `item`."""
         return np.array([self.item(name) for name in names], dtype=np.int64)
 
     def title(self, code: int) -> str:
         """An item's title, or its id where it has none."""
         return str(self.titles[code] if self.titles is not None else self.item_ids[code])
-
-    @staticmethod
-    def _code(kind: str, codes: dict[str, int], name: object) -> int:
-        code = codes.get(str(name))
-        if code is None:
-            near = nearest_ids(str(name), list(codes))
-            raise UnknownIdError(f"unknown {kind} {str(name)!r}; nearest known ids: {', '.join(near)}")
-        return code
 
 
 def nearest_ids(name: str, known: Sequence[str], n: int = 3) -> list[str]:

@@ -55,7 +55,8 @@ def evaluate(model: Recommender, history: Interactions, test: Interactions, k: i
     for part in batches(len(users), test.n_items):
         scores = mask_seen(model.scores(users[part], history), users[part], history)
         wanted = rows_of(users[part], test).toarray()
-        hits = np.take_along_axis(wanted, best_of(scores, k).items, axis=1)
+        best = best_of(scores, k)
+        hits = np.take_along_axis(wanted, best.items, axis=1) * np.isfinite(best.scores)  # a list may end early
         sizes = test.user_degrees()[users[part]]
         recall[part] = hits.sum(axis=1) / sizes
         ndcg[part] = (hits * discount).sum(axis=1) / ideal[np.minimum(sizes, k) - 1]

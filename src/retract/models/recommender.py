@@ -208,6 +208,14 @@ def read_history(users: NDArray[np.int64], history: Interactions, table: Scores)
     return read
 
 
+class KnowsNothing:
+    """What recommends where nothing was learnt: it has no item for anybody."""
+
+    def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
+        """-inf throughout, shape [len(users), n_items]: a list ends before the first item."""
+        return np.full((len(users), history.n_items), -np.inf, dtype=np.float32)
+
+
 class OrPopular:
     """A recommender for the users that it knows, and what is popular for all others.
 

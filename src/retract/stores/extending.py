@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 
 from retract.data import Catalog, Dataset, Interactions, Sharing, sharing_of
 from retract.errors import ConfigError, FederationError
+from retract.stores.admission import Admitted, admitted, only, recoded
 from retract.stores.devices import MemoryDevices
 from retract.stores.folder import Deed, TrainedFolder
 from retract.stores.held import Held
+from retract.stores.learning import learn
 from retract.stores.ledger import Request
 from retract.stores.local import engine_of
 from retract.stores.measuring import Metrics, measured
 from retract.stores.requests import codes_of, named_by, pending_of
-from retract.systems.abilities import Extendable
+from retract.stores.suppression import Suppression
+from retract.systems.abilities import Extendable, FixedItems
 from retract.systems.base import Progress, Stopwatch, no_progress
 
 
@@ -40,11 +43,12 @@ class ExtendReport:
 
 @dataclass(frozen=True)
 class Extended:
-    """A model with what is new, and what to tell of it."""
+    """A model with what is new, what to tell of it, and the suppression list as it is then."""
 
     held: Held
     report: ExtendReport
     changed: bool
+    suppression: Suppression
 
 
 def extend_folder(
@@ -52,6 +56,7 @@ def extend_folder(
     dataset: Dataset,
     *,
     share: float | None = None,
+    again: bool = False,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> ExtendReport:
@@ -66,9 +71,12 @@ def extend_folder(
     said = folder.seals.ready()
     held = folder.load()
     asked = [(request, codes_of(folder, request, held.sharing)) for request in pending_of(folder)]
-    found = extended(held, dataset, asked, share=share, seed=seed, progress=progress)
+    listed = folder.suppression()
+    found = extended(held, dataset, asked, listed, share=share, again=again, seed=seed, progress=progress)
     if found.changed:
         folder.replace(held, found.held, deed=Deed("extend"))
+    if again:
+        folder.suppress(lambda known: known.without(dataset.interactions))
     return replace(found.report, notes=(*said, *found.report.notes))
 
 
@@ -76,8 +84,10 @@ def extended(
     held: Held,
     dataset: Dataset,
     asked: Sequence[tuple[Request, NDArray[np.int64]]] = (),
+    suppression: Suppression | None = None,
     *,
     share: float | None = None,
+    again: bool = False,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Extended:
@@ -89,6 +99,10 @@ def extended(
         All of it goes to training, but for what it holds out itself.
     asked
         Pending requests, each with the codes of its items: what is to be erased is not taken in again.
+    suppression
+        What was withdrawn before: what was erased is left out, and what was unshared is taken in as private alone.
+    again
+        Whether it is taken in all the same, for its users have consented anew.
     share
         The part of their new interactions that users share, in [0, 1]. Unless given, a column `shared` of the data says
         it one by one; without either it is what users shared when the model was trained.
@@ -105,30 +119,52 @@ def extended(
         If `share` lies outside [0, 1], or has to be said and is not.
     """
     server = _extendable(held)
-    catalog = held.catalog.extended_by(dataset.interactions.catalog)
+    came = _admitted(held, dataset, suppression or Suppression(), again)
+    dataset, catalog = came.dataset, held.catalog.extended_by(came.dataset.interactions.catalog)
     before = _over(held, catalog)
-    offered = _recoded(dataset.interactions, catalog)
+    offered = recoded(dataset.interactions, catalog)
     held_out = np.zeros(len(offered), dtype=np.bool_) if dataset.is_test is None else _test_part(dataset, offered)
     known = before.interactions | before.test
     fresh, fresh_test = (offered.where(part) - known for part in (~held_out, held_out))
-    said = None if dataset.shared is None else _recoded(dataset.shared, catalog)
+    said = None if dataset.shared is None else recoded(dataset.shared, catalog)
     usual = held.share if len(fresh) else 0.0
-    new = sharing_of(fresh, share, said, usual, seed)  # also where nothing is new: a wrong ratio is refused in any case
-    notes = _notes_on_held(before, offered, named_by(asked, "erase", held.trained.shared).over(catalog))
+    # Also where nothing is new: a wrong ratio is refused in any case.
+    new, told = came.kept(sharing_of(fresh, share, said, usual, seed))
+    pending = named_by(asked, "erase", held.trained.shared).over(catalog)
+    notes = [*came.notes, *told, *_notes_on_held(before, offered, pending)]
     if dropped := dataset.interactions.duplicates:
         notes.append(f"duplicates dropped, the last of each kept: {dropped:,}")
     after, seconds, changed = held, 0.0, bool(len(fresh) or len(fresh_test))
     if changed:
         devices, test, forgone = _joined(before, new, fresh_test)
         watch, engine = Stopwatch(), engine_of(held.system, devices)
-        trained = server.extend(before.trained, new.shared, engine, seed=seed, progress=progress)
+        if before.trained.model:
+            trained = server.extend(before.trained, new.shared, engine, seed=seed, progress=progress)
+        else:
+            trained = learn(held.system, devices, seed=held.trained.seed, progress=progress).trained
         seconds = watch.seconds
         # The server's columns too are those that both sides have.
         trained = replace(trained, shared=devices.sharing.shared)
         after = replace(before, trained=trained, devices=devices, test=test)
         notes += [*forgone, *_notes_on_cold(after, fresh_test)]
     report = _report(after, len(fresh) + len(fresh_test), int(known.contains(offered).sum()), seconds, notes)
-    return Extended(after, report, changed)
+    return Extended(after, report, changed, came.suppression)
+
+
+def _admitted(held: Held, dataset: Dataset, suppression: Suppression, again: bool) -> Admitted:
+    """What of a data set the model has a place for, and of that what may come in."""
+    told: tuple[str, ...] = ()
+    rows = dataset.interactions
+    known = np.isin(rows.catalog.item_ids, held.catalog.item_ids)
+    if not known.all() and isinstance(held.system.server, FixedItems):
+        stays = known[rows.items]
+        dataset = only(dataset, stays, idle=False)
+        told = (
+            f"left out, for {held.trained.system} knows only the items that it was trained on: "
+            f"{int((~stays).sum()):,} interactions with {int((~known).sum()):,} new items",
+        )
+    came = admitted(dataset, suppression, again)
+    return replace(came, notes=(*told, *came.notes))
 
 
 def _extendable(held: Held) -> Extendable:
@@ -167,19 +203,10 @@ def _over(held: Held, catalog: Catalog) -> Held:
     return replace(held, devices=devices, test=held.test.over(catalog))
 
 
-def _recoded(interactions: Interactions, catalog: Catalog) -> Interactions:
-    """The interactions by the codes of another catalog that knows their ids."""
-    own = interactions.catalog
-    users = np.array([catalog.user(name) for name in own.user_ids], dtype=np.int64)
-    items = catalog.items(own.item_ids)
-    codes = users[interactions.users], items[interactions.items]
-    return Interactions.of(catalog, *codes, interactions.ratings, interactions.timestamps)
-
-
 def _test_part(dataset: Dataset, offered: Interactions) -> NDArray[np.bool_]:
     """Which of the offered interactions the data set holds out."""
     assert dataset.is_test is not None
-    held_out = _recoded(dataset.interactions.where(dataset.is_test), offered.catalog)
+    held_out = recoded(dataset.interactions.where(dataset.is_test), offered.catalog)
     return held_out.contains(offered)
 
 
@@ -194,9 +221,9 @@ def _joined(before: Held, new: Sharing, fresh_test: Interactions) -> tuple[Memor
     rated = [[part.ratings is not None for part in some if len(part)] for some in (parts[:3], parts[3:])]
     timed = [[part.timestamps is not None for part in some if len(part)] for some in (parts[:3], parts[3:])]
     notes = []
-    for name, (mine, theirs) in (("ratings", map(all, rated)), ("times", map(all, timed))):
-        if mine != theirs:
-            whose, other = ("the folder's", "the new data") if mine else ("the new data's", "the folder")
+    for name, (mine, theirs) in (("ratings", rated), ("times", timed)):
+        if mine and theirs and all(mine) != all(theirs):
+            whose, other = ("the folder's", "the new data") if all(mine) else ("the new data's", "the folder")
             notes.append(f"{whose} {name} are dropped: {other} has none")
     if not all(map(all, rated)):
         parts = [replace(part, ratings=None) for part in parts]

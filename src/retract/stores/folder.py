@@ -6,6 +6,7 @@ DIR/server/ledger/MODEL/            what users asked of this model (see `ledger`
 DIR/server/records/MODEL/           signed records of its versions (see `records`)
 DIR/devices/versions/N/             what stands for the devices beside version N; absent on a real server
 DIR/devices/requests/ID.json        what an erasure names beyond what the server holds: private items
+DIR/server, devices/suppressed.json what was withdrawn and must not come in again (see `suppression`)
 DIR/audits.jsonl, certificates/     figures of the audits, and what was signed
 ```
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,20 +23,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retract.atomic import write_atomically
-from retract.data import Interactions
+from retract.data import Catalog, Interactions
 from retract.errors import FolderError, SharingError
 from retract.stores.held import CATALOG, Held, catalog_of, read_devices, read_server, read_shared, to_content
 from retract.stores.ledger import FileLedger, Request
 from retract.stores.locking import locked
 from retract.stores.manifest import Manifest, sha256
-from retract.stores.versions import AUDITS, DEVICES, LEDGER, RECORDS, SERVER, TRAINING, Version, VersionStore
+from retract.stores.suppression import ERASED, SUPPRESSED, Suppressed, Suppression
+from retract.stores.versions import (
+    AUDITS,
+    CERTIFICATES,
+    DEVICES,
+    LEDGER,
+    RECORDS,
+    SERVER,
+    TRAINING,
+    Version,
+    VersionStore,
+)
 from retract.systems.base import Trained
 
 if TYPE_CHECKING:
     from retract.stores.records import Making
     from retract.stores.sealing import Seals
 
-CERTIFICATES = "certificates"
 STEP_AUDITS, STEP_CERTIFICATE = "audits.json", "certificate.json"
 """Where a version keeps what its making was audited with, until it is published beside the versions."""
 
@@ -180,6 +191,8 @@ class TrainedFolder:
         with locked(self._recording):
             ledger.tidy()
             self._tidy_devices([request.id for request in ledger.requests() if request.pending])
+            for unfinished in self.path.glob(f"*/.{SUPPRESSED}.*"):
+                unfinished.unlink()
         self._leave_training(manifest.facts["run"])
         for pattern in (f".{AUDITS}.*", f"{CERTIFICATES}/.*.json.*", f"{SERVER}/{RECORDS}/*/.*.json.*"):
             for unfinished in self.path.glob(pattern):
@@ -273,9 +286,56 @@ class TrainedFolder:
         except (ValueError, KeyError, TypeError):
             raise FolderError(f"{path} is damaged: restore it") from None
 
+    def suppression(self) -> Suppression:
+        """What was withdrawn from any model that was ever served here, as keyed hashes.
+
+        Raises
+        ------
+        FolderError
+            If that is damaged.
+        """
+        return Suppression(*(_suppressed(self.path / half / SUPPRESSED) for half in (SERVER, DEVICES)))
+
+    def suppress(self, change: Callable[[Suppression], Suppression]) -> None:
+        """Change the suppression list; errors as of `suppression`."""
+        with locked(self._recording):
+            before = self.suppression()
+            after = change(before)
+            lists = (SERVER, before.server, after.server), (DEVICES, before.devices, after.devices)
+            for half, known, now in lists:
+                if now.users != known.users:
+                    write_atomically(self.path / half / SUPPRESSED, now.to_bytes())
+
+    def adopt(self, suppression: Suppression, held: Held) -> None:
+        """Take over the list of a model in memory that is to be served here.
+
+        Raises
+        ------
+        FolderError
+            If another version of the model is served by now; or if the model, made elsewhere, holds what was withdrawn
+            here from another one, or has a list of its own.
+        """
+        manifest = None if self.versions.number() is None else self.manifest()
+        if manifest is not None and manifest.facts["model"] == held.id and manifest.version != held.version:
+            raise FolderError(f"{self.path} was changed by somebody else in the meantime; nothing was applied: load it")
+        known = self.suppression()
+        if known and not known.same_as(suppression):
+            verdicts = known.verdicts(held.interactions | held.test)
+            if suppression or (verdicts == ERASED).any() or known.verdicts(held.trained.shared).any():
+                raise FolderError(
+                    f"{self.path} keeps a list of what was erased or unshared there, and this model, made elsewhere, "
+                    "holds some of it or keeps a list of its own: save it in another folder"
+                )
+            return
+        self.suppress(lambda known: known.joined(suppression))
+
     def shared(self) -> Interactions:
         """What the server holds, without its model; errors as of `load`."""
         return self.versions.reading(read_shared)
+
+    def catalog(self) -> Catalog:
+        """The ids behind all codes; errors as of `load`."""
+        return self.versions.reading(lambda version: catalog_of(version.read(CATALOG)))
 
     @property
     def _recording(self) -> Path:
@@ -304,7 +364,7 @@ class TrainedFolder:
 
     def _gone(self, requests: Sequence[Request]) -> list[str]:
         """Users who asked for something, and whom the catalog does not know any more."""
-        known = set(catalog_of(self.versions.server().read(CATALOG)).user_ids.tolist())
+        known = set(self.catalog().known_users)
         return sorted({request.user for request in requests if request.user and request.user not in known})
 
     def _clear(self, but: str) -> None:
@@ -320,6 +380,15 @@ class TrainedFolder:
             for place in (self.path / SERVER / room).glob("*"):
                 if place.name != but:
                     shutil.rmtree(place, ignore_errors=True)
+
+
+def _suppressed(path: Path) -> Suppressed:
+    """The list of one half; an empty one where there is none."""
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return Suppressed()
+    return Suppressed.from_bytes(content, path)
 
 
 _OLD = (

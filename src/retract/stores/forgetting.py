@@ -17,17 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract.data import Interactions
-from retract.errors import ConfigError, DataError, FederationError
+from retract.errors import ConfigError, FederationError
 from retract.stores.devices import MemoryDevices
 from retract.stores.folder import TrainedFolder
 from retract.stores.held import Held
 from retract.stores.ledger import Kind, Request
-from retract.stores.local import engine_of, withdraw
+from retract.stores.local import emptied, engine_of, nothing_to_learn, withdraw
 from retract.stores.measuring import Metrics, isolated, measured
 from retract.stores.requests import codes_of, named_by, pending_of
+from retract.stores.suppression import Suppression
 from retract.systems.abilities import learnt_from
 from retract.systems.base import Progress, Stopwatch, Withdrawal, no_progress
 from retract.systems.checks import require_finite
+
+NOTHING_KNOWN = "nothing is left to learn from: the model knows nothing now, and its lists are empty"
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,8 @@ class UnlearnOptions:
 class UnlearnReport:
     """What was forgotten: counts of requests and interactions, seconds of unlearning alone, rounds, metrics.
 
+    `held_out` is how many of the forgotten were held out for testing: no model had learnt them, and no audit counts
+    them.
     `waiting` is how many users still wait because fewer than `at_least` of them withdraw what the model learnt.
     `isolated_users` are those still here whose last shared interaction has gone, `isolated_items` those that nobody
     shares any more; `notes` say what that changes for them.
@@ -165,6 +170,7 @@ class UnlearnReport:
     at_least: int = 1
     isolated_users: int = 0
     isolated_items: int = 0
+    held_out: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -179,8 +185,6 @@ def unlearn_folder(
 
     Raises
     ------
-    DataError
-        If the erasures would leave nobody with an interaction.
     ConfigError
         If unlearning diverged; nothing is applied.
     FederationError
@@ -230,17 +234,11 @@ def forget(held: Held, batch: Batch, *, seed: int = 0, progress: Progress = no_p
 
     Raises
     ------
-    DataError
-        If the erasures would leave nobody with an interaction.
     ConfigError
         If unlearning diverged.
     FederationError
         If an erasure needs devices that cannot be reached.
     """
-    if not len(held.interactions - batch.erase):
-        raise DataError(
-            "these erasures leave nobody with an interaction: nothing was applied; delete the folder instead"
-        )
     _require_reachable(held, batch)
     state, steps, ids = held, list[Step](), {}
     for kind, named in (("erase", batch.erase), ("unshare", batch.unshare)):
@@ -255,16 +253,24 @@ def forget(held: Held, batch: Batch, *, seed: int = 0, progress: Progress = no_p
 
 
 def commit(folder: TrainedFolder, forgotten: Forgotten, files: Mapping[str, bytes]) -> None:
-    """Serve the new version, and then complete the requests.
+    """Suppress what is withdrawn, serve the new version, and then complete the requests.
 
     Raises
     ------
     FolderError
         If another version is served by now; nothing is written.
     """
+    folder.suppress(lambda known: suppressing(known, forgotten))  # first: what is suppressed too early harms nobody
     folder.replace(forgotten.before, forgotten.after, forgotten.withdrawals, files)
     folder.settle(forgotten.withdrawals, forgotten.gone)
     folder.publish()
+
+
+def suppressing(known: Suppression, forgotten: Forgotten) -> Suppression:
+    """The suppression list with what a batch withdraws."""
+    batch, shared = forgotten.batch, forgotten.before.trained.shared
+    asked = {(one.kind, one.user): one.received for one in sorted(batch.requests, key=lambda one: one.received)}
+    return known.after(batch.erase, batch.unshare, shared, forgotten.gone, asked)
 
 
 def report_on(forgotten: Forgotten, options: UnlearnOptions) -> UnlearnReport:
@@ -283,7 +289,8 @@ def report_on(forgotten: Forgotten, options: UnlearnOptions) -> UnlearnReport:
         at_least=options.at_least,
         isolated_users=len(left_alone.users),
         isolated_items=len(left_alone.items),
-        notes=left_alone.notes(model),
+        held_out=len(batch.erase & before.test),
+        notes=left_alone.notes(model) if after.trained.model else (NOTHING_KNOWN,),
     )
 
 
@@ -302,7 +309,10 @@ def _withdrawn(
     after, withdrawal = _parted(held, kind, learnt)
     engine, watch = engine_of(held.system, after), Stopwatch()
     trained, test = held.trained, held.test
-    if len(learnt):
+    knew = bool(len(learnt) and trained.model)
+    if len(learnt) and nothing_to_learn(held.system, trained.shared - learnt, after):
+        trained = emptied(trained, withdrawal)
+    elif len(learnt):
         trained = held.system.server.unlearn(trained, withdrawal, engine, seed=seed, progress=progress)
     seconds = watch.seconds
     if kind == "erase":
@@ -312,7 +322,7 @@ def _withdrawn(
     if after is not None:
         after.forget_runs(but=trained.run)
     done = replace(held, trained=trained, devices=after, test=test)
-    if not len(learnt):
+    if not knew:
         return done, None, withdrawal.request_id
     passed = engine.traffic
     sent = passed.up + passed.down

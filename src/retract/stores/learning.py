@@ -9,7 +9,7 @@ from retract.errors import DataError
 from retract.federation import Traffic
 from retract.stores.devices import MemoryDevices
 from retract.stores.held import Held
-from retract.stores.local import engine_of
+from retract.stores.local import begun, engine_of
 from retract.systems.base import Checkpoint, Keep, Progress, Stopwatch, Trained, keep_nothing, no_progress
 from retract.systems.checks import prepared, require_finite
 from retract.systems.system import System
@@ -111,7 +111,7 @@ def learn(
     keep: Keep = keep_nothing,
     progress: Progress = no_progress,
 ) -> Learnt:
-    """Train on what these devices hold, and prepare to forget.
+    """Train on what these devices hold, and prepare to forget; where there is nothing to learn from, see `begun`.
 
     Raises
     ------
@@ -119,10 +119,11 @@ def learn(
         If training, or preparing, diverged, or the system has one user per client and there are fewer.
     """
     engine, watch = engine_of(system, devices), Stopwatch()
-    trained = system.server.train(
-        devices.sharing.shared, engine, seed=seed, resume_from=resume_from, keep=keep, progress=progress
-    )
+    shared = devices.sharing.shared
+    trained = begun(system, shared, devices, engine, seed=seed, resume_from=resume_from, keep=keep, progress=progress)
     seconds = watch.seconds
     require_finite(trained)
-    trained, preparing = prepared(system.server, trained, engine, seed=seed, progress=progress)
+    preparing = 0.0
+    if trained.model:
+        trained, preparing = prepared(system.server, trained, engine, seed=seed, progress=progress)
     return Learnt(trained, engine.traffic, seconds, preparing)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retract.errors import DataError
-from retract.models.recommender import fallback_of, recommend
+from retract.models.recommender import KnowsNothing, PredictsRatings, fallback_of, recommend
 from retract.stores.folder import TrainedFolder
 from retract.stores.held import Held
 
@@ -25,11 +25,36 @@ class Recommended:
 
 @dataclass(frozen=True)
 class Recommendations:
-    """A list for one user, best first; `fallback` is what it goes by where the model does not know the user."""
+    """A list for one user, best first.
+
+    Parameters
+    ----------
+    user, items
+        Original id, empty for somebody whom only a history describes; the list.
+    fallback
+        What it goes by where the model does not know the user.
+    scale
+        What its scores are: "score", or "predicted rating".
+    empty
+        Whether the model knows nothing at all.
+    """
 
     user: str
     items: tuple[Recommended, ...]
     fallback: str | None
+    scale: str = "score"
+    empty: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell beside the list."""
+        if self.empty:
+            return ("the model knows nothing, for nothing is left that it could learn from: the list is empty",)
+        if self.fallback is not None:
+            return (
+                f"user {self.user} shares nothing, so the model does not know them: the list goes by {self.fallback}",
+            )
+        return () if self.items else ("nothing is left to recommend: the user has had every item",)
 
 
 class Opened:
@@ -67,10 +92,13 @@ class Opened:
             if not degree:
                 where = "" if self.held.devices is not None else " that the server holds"
                 raise DataError(f"user {user!r} holds no interaction{where}: there is nothing to recommend from")
+        scale = "predicted rating" if isinstance(self.model, PredictsRatings) else "score"
         k = min(10, catalog.n_items) if k is None else k
         best = recommend(self.model, codes, self.history, k, hidden=self.held.test)
         return [
-            Recommendations(str(user), self._named(*row), fallback_of(self.model, code))
+            Recommendations(
+                str(user), self._named(*row), fallback_of(self.model, code), scale, isinstance(self.model, KnowsNothing)
+            )
             for user, code, *row in zip(users, codes.tolist(), best.items.tolist(), best.scores.tolist(), strict=True)
         ]
 

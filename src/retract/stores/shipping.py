@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,8 @@ def ship_folder(
         raise ConfigError(
             f"{path} holds {held.trained.system}, whose clients keep a state of their own: only exact ships"
         )
+    if not held.trained.model:
+        raise ConfigError(f"the model of {path} knows nothing, for nothing is shared: there is nothing to ship")
     content = ship(held.trained, max_bytes=max_bytes, epsilon=epsilon, delta=delta)
     write_atomically(out, content)
     history = held.interactions
@@ -51,8 +53,15 @@ def ship_folder(
     return ShipReport(str(out), len(content), epsilon, metrics, measure(held.recommender(), history, held.test))
 
 
-def recommend_shipped(path: Path, items: Sequence[str], k: int | None = None) -> list[Recommended]:
+def recommend_shipped(
+    path: Path, items: Callable[[Sequence[str]], Sequence[str]], k: int | None = None
+) -> list[Recommended]:
     """The best items beside those that somebody has, from a shipped file alone; `k` as in `Opened.lists`.
+
+    Parameters
+    ----------
+    items
+        Called with all item ids of the file: those that somebody has.
 
     Raises
     ------
@@ -63,4 +72,5 @@ def recommend_shipped(path: Path, items: Sequence[str], k: int | None = None) ->
     FolderError
         If the file is no shipped model, or damaged.
     """
-    return [Recommended(*line) for line in ShippedModel.load(path).recommend(items, k)]
+    model = ShippedModel.load(path)
+    return [Recommended(*line) for line in model.recommend(items(model.item_ids.tolist()), k)]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retract.errors import FolderError
 from retract.stores.ledger import FileLedger
-from retract.stores.versions import AUDITS, LEDGER, SERVER, Version, VersionStore
+from retract.stores.versions import AUDITS, CERTIFICATES, LEDGER, SERVER, Version, VersionStore
 
 
 @dataclass(frozen=True)
 class Status:
     """What a trained folder holds: users with an interaction, items of the catalog, interactions, requests.
+
+    Of a request it says who asked, as the caller wrote it and while that is known; what for, and when; and the name of
+    its certificate within the folder.
 
     `private` is None where the devices' half is not here; `version` is the number of the version that is served;
     `verdicts` are those of the last certificate, one for each kind of request: kind, verdict, because, certificate.
@@ -50,6 +54,7 @@ def status(path: Path) -> Status:
     version, device_facts = versions.reading(read)
     manifest = version.manifest
     requests = FileLedger(versions.folder / SERVER / LEDGER / manifest.facts["model"]).requests()
+    certificates = certificates_of(versions.folder)
     pending = sum(request.pending and request.id not in manifest.settles for request in requests)
     return Status(
         system=manifest.system,
@@ -60,7 +65,7 @@ def status(path: Path) -> Status:
         private=device_facts.get("private"),
         pending=pending,
         applied=len(requests) - pending,
-        requests=tuple(request.public() for request in requests),
+        requests=tuple({**one.public(), "certificate": certificates.get(one.id)} for one in requests),
         verdicts=_verdicts(versions.folder / AUDITS),
     )
 
@@ -77,3 +82,16 @@ def _verdicts(path: Path) -> tuple[Mapping[str, Any], ...]:
     return tuple(
         {name: one.get(name) for name in names} for one in audits if one["certificate"] == audits[-1]["certificate"]
     )
+
+
+def certificates_of(folder: Path) -> dict[str, str]:
+    """The certificate of each request that has one: its name within the folder, by the request's id.
+
+    Nothing is verified here, and what is no certificate is passed over.
+    """
+    found = {}
+    for path in sorted((folder / CERTIFICATES).glob("*.json")):
+        with suppress(ValueError, KeyError, TypeError):
+            for request in json.loads(path.read_bytes())["requests"]:
+                found[request["id"]] = f"{CERTIFICATES}/{path.name}"
+    return found

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from retract.atomic import write_atomically
-from retract.data import Dataset, Interactions, Sharing
+from retract.data import Dataset, Sharing
 from retract.errors import ConfigError, FolderError
+from retract.stores.admission import Admitted, admitted
 from retract.stores.devices import MemoryDevices
 from retract.stores.folder import TrainedFolder
 from retract.stores.held import Held, devices_of, state_bytes, tables_bytes, tables_of
@@ -53,6 +54,8 @@ class TrainOptions:
         Replace the trained folder that is there, its pending requests included. Files in it that are not ours stay.
     resume
         Go on with the training that was interrupted there.
+    again
+        Take in what was erased from the folder, and share what was unshared: its users have consented anew.
     keep_every
         Seconds between two keepings of the training's place.
     key
@@ -71,6 +74,7 @@ class TrainOptions:
     seed: int = 0
     force: bool = False
     resume: bool = False
+    again: bool = False
     keep_every: float = 20.0
     key: Path | None = None
 
@@ -157,8 +161,10 @@ def train_folder(
     """
     options = options or TrainOptions()
     require_replaceable(out, options.force or options.resume)
-    whole = replace(dataset, is_test=None) if options.evaluate else dataset
-    parts = Parts.of(whole, system.type.share, options.choice, options.seed)
+    folder = TrainedFolder(out)
+    came = admitted(dataset, folder.suppression(), options.again)
+    whole = replace(came.dataset, is_test=None) if options.evaluate else came.dataset
+    parts, kept = _parts(came, whole, system, options.choice, options.seed)
     place = Place(out, MemoryDevices(parts.sharing), options)
     checkpoint = place.taken_up() if options.resume else None
     if checkpoint is None:
@@ -166,23 +172,35 @@ def train_folder(
     folder = TrainedFolder(out, options.key)
     said = folder.seals.ready(anew=True)
     if options.evaluate and place.measured is None:
-        place.measured = _evaluated(system, dataset, options, progress)
+        place.measured = _evaluated(system, came, options, progress)
     learnt = learn(system, place.devices, seed=options.seed, resume_from=checkpoint, keep=place.keep, progress=progress)
     held = learnt.held(place.devices, parts)
     found = Measured.of(held) if place.measured is None else place.measured
     folder.save(held)
+    if options.again:
+        folder.suppress(lambda known: known.without(dataset.interactions))
     place.leave()
     resumed = None if checkpoint is None else f"{checkpoint.stage}, step {checkpoint.done}"
-    return _report(held, learnt, found, resumed, (*said, *dataset.notes, *_notes(held.interactions)))
+    notes = (*said, *dataset.notes, *came.notes, *kept, *_notes(held))
+    return _report(held, learnt, found, resumed, notes)
 
 
-def _evaluated(system: System, dataset: Dataset, options: TrainOptions, progress: Progress) -> Measured:
+def _parts(
+    came: Admitted, dataset: Dataset, system: System, choice: Choice, seed: int
+) -> tuple[Parts, tuple[str, ...]]:
+    """The parts of what came in, with a note where less is shared than was chosen."""
+    parts = Parts.of(dataset, system.type.share, choice, seed)
+    sharing, told = came.kept(parts.sharing)
+    return replace(parts, sharing=sharing), told
+
+
+def _evaluated(system: System, came: Admitted, options: TrainOptions, progress: Progress) -> Measured:
     """The metrics of a model that learns from all but a part, before another learns from everything."""
 
     def told(stage: str, done: int, total: int) -> None:
         progress(f"{stage}, to evaluate", done, total)
 
-    parts = Parts.of(dataset, system.type.share, replace(options.choice, test=USUAL_TEST), options.seed)
+    parts, _ = _parts(came, came.dataset, system, replace(options.choice, test=USUAL_TEST), options.seed)
     devices = MemoryDevices(parts.sharing)
     return Measured.of(learn(system, devices, seed=options.seed, progress=told).held(devices, parts))
 
@@ -340,8 +358,11 @@ def fingerprint(sharing: Sharing) -> str:
     return digest.hexdigest()
 
 
-def _notes(train: Interactions) -> tuple[str, ...]:
+def _notes(held: Held) -> tuple[str, ...]:
     """What is allowed but limits what can be learnt."""
+    train = held.interactions
+    if not held.trained.model:
+        return (f"nothing is shared, and {held.trained.system} learns from nothing else: the model knows nothing",)
     untouched = int((train.item_degrees() == 0).sum())
     if not untouched:
         return ()

@@ -32,6 +32,7 @@ CURRENT, VERSIONS = "current", "versions"
 RECORD, RECORDS = "record.json", "records"
 SERVER, DEVICES, LEDGER, TRAINING = "server", "devices", "ledger", "training"
 AUDITS = "audits.jsonl"
+CERTIFICATES = "certificates"
 
 Made = TypeVar("Made")
 

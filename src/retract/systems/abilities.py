@@ -34,6 +34,13 @@ class Extendable(Protocol):
 
 
 @runtime_checkable
+class FixedItems(Protocol):
+    """A server's half whose model has a place for the items that it was trained on, and for no others."""
+
+    fixed_items: Literal[True]
+
+
+@runtime_checkable
 class Preparing(Protocol):
     """A server's half that spends time after training so as to forget fast later.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,8 @@ class PersonalFRServer:
     config
         Settings; the defaults fit MovieLens.
     """
+
+    fixed_items: Literal[True] = True
 
     def __init__(self, config: PersonalFRConfig) -> None:
         self.config = config
