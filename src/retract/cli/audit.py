@@ -7,19 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from rich.console import RenderableType
 
 from retract.cli.app import app
 from retract.cli.options import Column, Json, Seed, with_options
 from retract.cli.output import audit_tables, emit, grid, note
+from retract.cli.usage import UsageError
 from retract.errors import CertificateError, FolderError
 
 if TYPE_CHECKING:
     from retract.auditing.standing import ScoreAudit
 
-keys = typer.Typer(help="Make the key that certificates are signed with.", suggest_commands=False)
+keys = typer.Typer(help="Make the key that certificates are signed with.")
 app.add_typer(keys, name="keys")
 
 
@@ -130,7 +130,7 @@ def audit(
         return
     if folder is None or strangers != Strangers():
         text = "give a trained folder alone, or --before, --after and --forget of another recommender"
-        raise click.UsageError(text, click.get_current_context())
+        raise UsageError(text)
     from retract.stores.folder import TrainedFolder
 
     found = TrainedFolder(folder).audits()

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 from rich.console import RenderableType
 
@@ -22,6 +21,7 @@ from retract.cli.output import (
     progress_bars,
     telling_what_is_left,
 )
+from retract.cli.usage import UsageError
 
 if TYPE_CHECKING:
     from retract.auditing.judging import Auditing
@@ -84,7 +84,7 @@ class Judging:
         if not self.audit:
             if self.oracle or self.oracle_folder is not None or self.key is not None:
                 text = "--oracle, --oracle-folder and --key need --audit"
-                raise click.UsageError(text, click.get_current_context())
+                raise UsageError(text)
             return None, None
         from retract.auditing.judging import Auditing
         from retract.auditing.keys import default_key_path, fingerprint, key_or_new

@@ -9,9 +9,9 @@ from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-import click
 import typer
 
+from retract.cli.usage import UsageError
 from retract.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,11 +108,11 @@ class Which:
 
         Raises
         ------
-        click.UsageError
+        UsageError
             If several ways to name them are given.
         """
         if (self.items is not None) + (self.fraction is not None) + self.everything > 1:
-            raise click.UsageError("give one of --items, --fraction and --all", click.get_current_context())
+            raise UsageError("give one of --items, --fraction and --all")
         return None if self.items is None else item_names(self.items)
 
 
@@ -163,7 +163,7 @@ def item_names(items: list[str]) -> list[str]:
     """Ids of items, at least one."""
     named = names_of(items)
     if not named:
-        raise click.UsageError("--items names no item", click.get_current_context())
+        raise UsageError("--items names no item")
     return named
 
 

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from retract.cli.app import app
 from retract.cli.options import DataOptions, Folder, Json, Seed, Share, item_names, with_options
 from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
+from retract.cli.usage import UsageError
 
 
 @app.command()
@@ -32,7 +32,7 @@ def recommend(
 
     if (user is None) == (items is None):
         both = "give --user with a trained folder, or --items with a shipped file"
-        raise click.UsageError(both, click.get_current_context())
+        raise UsageError(both)
     fallback = None
     if items is not None:
         found = tuple(shipping.recommend_shipped(folder, item_names(items), k))
