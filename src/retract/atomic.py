@@ -11,7 +11,7 @@ from pathlib import Path
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a single file so that at any moment it is the old one or the new one, whole."""
-    with _naming(path):
+    with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -35,7 +35,7 @@ def write_new(path: Path, content: bytes) -> None:
     FileExistsError
         If it is there.
     """
-    with _naming(path):
+    with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
             file.write(content)
@@ -44,7 +44,7 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Have the system's errors name the file that was to be written, where they name none or one beside it."""
     try:
         yield

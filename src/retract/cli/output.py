@@ -162,26 +162,25 @@ def telling_what_is_left(path: Path, marker: str, kept: Callable[[], str | None]
     kept
         What to say instead where work is saved as it goes; None where nothing was saved yet.
     """
-    before = _content(path / marker)
+    before, there = _content(path / marker), path.exists()
+
+    def left() -> str:
+        if _content(path / marker) != before:
+            return f"{path} was already saved and holds the new state"
+        if (saved := kept()) is not None:
+            return f"{path}: {saved}"
+        return f"{path} is as it was" if there else f"{path} was not made"
+
     try:
         yield
     except KeyboardInterrupt:
-        left, again = _left(path, before, _content(path / marker), kept())
-        raise InterruptedRunError(left + again) from None
+        told = left()
+        again = "; nothing was written: run it again" if told.startswith((f"{path} is", f"{path} was not")) else ""
+        raise InterruptedRunError(told + again) from None
     except (OSError, MemoryError, RuntimeError) as error:
         if (lack := lacking(error)) is None:
             raise
-        left, _ = _left(path, before, _content(path / marker), kept())
-        raise LackingError(f"{lack[0]}; {left}", lack[1]) from error
-
-
-def _left(path: Path, before: bytes | None, after: bytes | None, saved: str | None) -> tuple[str, str]:
-    """Which state a folder is in, and what to do for the new one."""
-    if after != before:
-        return f"{path} was already saved and holds the new state", ""
-    if saved is not None:
-        return f"{path}: {saved}", ""
-    return f"{path} is as it was" if path.exists() else f"{path} was not made", "; nothing was written: run it again"
+        raise LackingError(f"{lack[0]}; {left()}", lack[1]) from error
 
 
 def _content(path: Path) -> bytes | None:

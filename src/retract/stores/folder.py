@@ -205,7 +205,7 @@ class TrainedFolder:
                 write_atomically(self._told(request.id), json.dumps(told).encode())
             try:
                 recorded = self.ledger.append(request, key)
-            except SharingError:
+            except (SharingError, OSError):
                 self._told(request.id).unlink(missing_ok=True)
                 raise
             if recorded.id != request.id:
