@@ -21,12 +21,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = """
-import json, sys
+import json
 import numpy as np, scipy.sparse as sp
 import retract
 
 pairs = json.loads(open("pairs.json").read())
-ratings = sp.csr_matrix(([float(rating) for _, _, rating in pairs], ([u for u, _, _ in pairs], [i for _, i, _ in pairs])))
+users, items, values = (np.array(column) for column in zip(*pairs))
+ratings = sp.csr_matrix((values.astype(float), (users, items)))
 model = retract.Exact(ridge=50).fit(ratings)
 assert len(model.recommend(["7", "9"], k=10)) == 20
 model.erase("9")
@@ -101,7 +102,9 @@ class Environment:
 
 def write_data(work: Path) -> None:
     """Interactions of 60 users with 40 items, as a file and as numbers; and scores of two models."""
-    pairs = [(user, item, 1 + (user * item) % 5) for user in range(60) for item in range(40) if (user * 7 + item * 3) % 4]
+    pairs = [
+        (user, item, 1 + (user * item) % 5) for user in range(60) for item in range(40) if (user * 7 + item * 3) % 4
+    ]
     (work / "pairs.json").write_text(json.dumps(pairs))
     rows = "".join(f"u{user},i{item},{rating}\n" for user, item, rating in pairs)
     (work / "ratings.csv").write_text(f"user,item,rating\n{rows}")
@@ -109,7 +112,9 @@ def write_data(work: Path) -> None:
     gone = pairs[:20]
     (work / "forget.csv").write_text("user,item\n" + "".join(f"u{user},i{item}\n" for user, item, _ in gone))
     for name, factor in (("before", 7), ("after", 11)):
-        scores = "".join(f"u{user},i{item},{(user * factor + item * 5) % 13}\n" for user in range(60) for item in range(40))
+        scores = "".join(
+            f"u{user},i{item},{(user * factor + item * 5) % 13}\n" for user in range(60) for item in range(40)
+        )
         (work / f"{name}.csv").write_text(f"user,item,score\n{scores}")
 
 
@@ -126,7 +131,9 @@ def check_core(here: Environment) -> None:
     check_life(here, "model", "7", "1")
     for system in GRADIENTS:
         here.told("settings", system)
-        here.refused("missing_extra", "retract[", "train", system, "--data", "ratings.csv", "--share", "1", "--out", "x")
+        here.refused(
+            "missing_extra", "retract[", "train", system, "--data", "ratings.csv", "--share", "1", "--out", "x"
+        )
     here.refused("missing_extra", "retract[files]", "train", "exact", "--data", "ratings.csv", "--out", "x")
     here.refused("usage", "--help", "train", "exact", "--seed", "x", "--data", "ratings.csv", "--out", "x")
     here.refused("usage", "Did you mean 'train'?", "trian", "exact")

@@ -12,7 +12,7 @@ _GROUPS = (
     ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current"),
     ("sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-"""Where a container's limit stands and what it uses, below the root: of control groups of version 2, and of version 1."""
+"""Where a container's limit stands and what it uses, below the root: control groups of version 2, and of version 1."""
 
 
 def available_memory(root: Path = Path("/")) -> int | None:

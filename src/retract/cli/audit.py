@@ -12,7 +12,7 @@ from rich.console import RenderableType
 
 from retract.cli.app import app
 from retract.cli.options import Column, Json, Seed, with_options
-from retract.cli.output import audit_tables, emit, grid, note
+from retract.cli.output import audit_tables, emit, grid, note, with_paths
 from retract.cli.usage import UsageError
 from retract.errors import CertificateError, FolderError
 
@@ -136,7 +136,7 @@ def audit(
     found = TrainedFolder(folder).audits()
     tables = [table for one in found for table in (*audit_tables(one), f"certificate: {folder / one['certificate']}")]
     nothing = f"No unlearning of {folder} was audited yet; `retract unlearn {folder} --audit` does."
-    emit({"audits": found}, as_json, *(tables or [nothing]))
+    emit({"audits": with_paths(found, folder)}, as_json, *(tables or [nothing]))
 
 
 def _audit_strangers(strangers: Strangers, as_json: bool) -> None:

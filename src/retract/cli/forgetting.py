@@ -19,7 +19,9 @@ from retract.cli.output import (
     metric,
     note,
     progress_bars,
+    span,
     telling_what_is_left,
+    with_paths,
 )
 from retract.cli.usage import UsageError
 
@@ -131,8 +133,8 @@ def _audited(auditing: Auditing | None, folder: Path) -> dict[str, object]:
     """What an audit adds to the JSON."""
     if auditing is None:
         return {}
-    found = auditing.fields
-    return {**found, "certificate": str(folder / found["certificate"]) if found["certificate"] else None}
+    name = auditing.fields["certificate"]
+    return {"audits": with_paths(auditing.audits, folder), "certificate": str(folder / name) if name else None}
 
 
 def _told(report: UnlearnReport, auditing: Auditing | None, folder: Path) -> list[RenderableType]:
@@ -144,7 +146,7 @@ def _told(report: UnlearnReport, auditing: Auditing | None, folder: Path) -> lis
         return [f"Nothing is pending in {folder}: nothing was changed."]
     rows = [[name, metric(report.metrics_before[name]), metric(value)] for name, value in report.metrics.items()]
     done = (
-        f"{report.requests} request(s) applied: {report.forgotten:,} interactions forgotten in {report.seconds:.2f} s."
+        f"{report.requests} request(s) applied: {report.forgotten:,} interactions forgotten in {span(report.seconds)}."
     )
     told: list[RenderableType] = [done]
     if any(value is not None for value in report.metrics.values()):

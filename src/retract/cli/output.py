@@ -102,6 +102,16 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+def span(seconds: float) -> str:
+    """A time, in milliseconds where it is below a second."""
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def with_paths(audits: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Audits of a trained folder whose certificates are named from where the command runs, as all paths are."""
+    return [{**audit, "certificate": str(folder / audit["certificate"])} for audit in audits]
+
+
 @contextmanager
 def progress_bars() -> Iterator[Report]:
     """Progress on stderr: bars, one per stage, on a terminal, and elsewhere a line every ten seconds."""

@@ -27,8 +27,9 @@ _BAD_PATH = {
     errno.ELOOP,
 }
 _TO_DO = re.compile(
-    r"(?:[;:] |, or )((?:add|allow|ask|call|check|choose|convert|correct|delete|free|give|leave|lower|make|mark|mend|name"
-    r"|note|pip|plug|raise|rename|restore|resume|run|score|set|share|take|train|update|use|write)\b.*|--\w.*|`retract .*)$"
+    r"(?:[;:] |, or )((?:add|allow|ask|call|check|choose|convert|correct|delete|free|give|leave|lower|make|mark|mend|"
+    r"name|note|pip|plug|raise|rename|restore|resume|run|score|set|share|take|train|update|use|write)\b.*|--\w.*|"
+    r"`retract .*)$"
 )
 """The end of a message that says what to do, as our messages do: an order, or an option and what it does."""
 

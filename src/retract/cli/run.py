@@ -19,6 +19,7 @@ COMMANDS = ("training", "settings", "serving", "forgetting", "audit", "compare")
 for _module in COMMANDS:
     import_module(f"retract.cli.{_module}")
 
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     for stream in (sys.stdout, sys.stderr):

@@ -10,7 +10,7 @@ import typer
 
 from retract.cli.app import app
 from retract.cli.options import DataOptions, Folder, Json, Seed, Share, item_names, with_options
-from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
+from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, span, telling_what_is_left
 from retract.cli.usage import UsageError
 
 
@@ -41,9 +41,14 @@ def recommend(
         found, fallback = listed.items, listed.fallback
     if fallback is not None:
         note(f"user {user} shares nothing, so the model does not know them: the list goes by {fallback}")
-    rows = [[str(place), line.item, line.title, f"{line.score:.3f}"] for place, line in enumerate(found, start=1)]
+    titled = any(line.title != line.item for line in found)
+    columns = ["", "item", *(["title"] if titled else []), "score"]
+    rows = [
+        [str(place), line.item, *([line.title] if titled else []), f"{line.score:.3f}"]
+        for place, line in enumerate(found, start=1)
+    ]
     fields = {"user": user, "items": [asdict(line) for line in found], "fallback": fallback}
-    emit(fields, as_json, grid(["", "item", "title", "score"], rows, numeric=["", "score"]))
+    emit(fields, as_json, grid(columns, rows, numeric=["", "score"]))
 
 
 @app.command()
@@ -67,7 +72,7 @@ def extend(
         report = extend_folder(TrainedFolder(folder), dataset, share=share, seed=seed, progress=progress)
     for text in report.notes:
         note(text)
-    done = f"{report.added:,} interactions added in {report.seconds:.2f} s; {report.already_held:,} were there already."
+    done = f"{report.added:,} interactions added in {span(report.seconds)}; {report.already_held:,} were there already."
     rows = {
         "users × items": f"{report.users:,} × {report.items:,}",
         "interactions": f"{report.shared:,} shared, {report.private:,} private",

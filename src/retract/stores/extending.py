@@ -67,7 +67,7 @@ def extend_folder(
     asked = [(request, codes_of(folder, request, held.sharing)) for request in pending_of(folder)]
     found = extended(held, dataset, asked, share=share, seed=seed, progress=progress)
     if found.changed:
-        folder.replace(held, found.held)
+        folder.replace(held, replace(found.held, metrics=found.report.metrics))
     return found.report
 
 

@@ -25,10 +25,11 @@ from retract.stores.held import CATALOG, Held, catalog_of, read_devices, read_se
 from retract.stores.ledger import FileLedger, Request
 from retract.stores.locking import locked
 from retract.stores.manifest import Manifest
+from retract.stores.versions import CERTIFICATES as CERTIFICATES
 from retract.stores.versions import DEVICES, LEDGER, SERVER, TRAINING, Version, VersionStore
 from retract.systems.base import Trained
 
-AUDITS, CERTIFICATES = "audits.jsonl", "certificates"
+AUDITS = "audits.jsonl"
 STEP_AUDITS, STEP_CERTIFICATE = "audits.json", "certificate.json"
 """Where a version keeps what its making was audited with, until it is published beside the versions."""
 
@@ -66,7 +67,15 @@ class TrainedFolder:
             if half is not None:
                 devices, test = read_devices(half, trained.shared, trained.run)
             facts = version.manifest.facts
-            return Held(trained, devices, test, facts.get("share"), version.manifest.version, facts["model"])
+            return Held(
+                trained,
+                devices,
+                test,
+                facts.get("share"),
+                version.manifest.version,
+                facts["model"],
+                facts.get("metrics"),
+            )
 
         return self.versions.reading(read)
 

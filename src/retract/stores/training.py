@@ -165,7 +165,7 @@ def train_folder(
     learnt = learn(system, place.devices, seed=options.seed, resume_from=checkpoint, keep=place.keep, progress=progress)
     held = learnt.held(place.devices, parts)
     found = Measured.of(held) if place.measured is None else place.measured
-    TrainedFolder(out).save(held)
+    TrainedFolder(out).save(replace(held, metrics=found.metrics))
     place.leave()
     resumed = None if checkpoint is None else f"{checkpoint.stage}, step {checkpoint.done}"
     return _report(held, learnt, found, resumed, (*dataset.notes, *_notes(held.interactions)))

@@ -30,6 +30,9 @@ from retract.stores.manifest import MANIFEST, Manifest, digests_of, read_manifes
 CURRENT, VERSIONS = "current", "versions"
 SERVER, DEVICES, LEDGER, TRAINING = "server", "devices", "ledger", "training"
 
+CONFIG, CERTIFICATES = "config.json", "certificates"
+"""The file of a version with what it was trained with; and where a trained folder has its certificates."""
+
 Made = TypeVar("Made")
 
 
