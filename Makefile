@@ -19,10 +19,10 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 
 	exit 1; }
 endef
 
-.PHONY: help setup demo test check lint format bench wheel constraints
+.PHONY: help setup demo test check lint format bench wheel wheel-check constraints
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Create .venv with everything the demo and the checks need
 
@@ -57,6 +57,9 @@ bench: setup ## Measure the engine on this machine
 
 wheel: setup ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+
+wheel-check: setup ## Install the wheel into empty environments, newest and lowest dependencies, and run every command
+	$(BIN)/python .ci/wheel.py
 
 constraints: ## Solve all extras together anew into constraints.txt
 	@$(check_python)

@@ -40,8 +40,12 @@ class Answer(NamedTuple):
         return found
 
     def refusal(self) -> str:
-        """The one line of a bad input."""
-        assert (self.code, self.out) == (2, ""), self
+        """The one line of a bad input; where JSON was asked for, the object on stdout says the same."""
+        assert self.code == 2, self
+        if self.out:
+            told = json.loads(self.out)
+            assert list(told) == ["error", "what", "where", "hint", "code"]
+            assert (f"error: {told['what']}\n", told["code"]) == (self.err, 2)
         assert self.err.startswith("error: ")
         assert self.err.count("\n") == 1
         return self.err.strip()

@@ -59,7 +59,10 @@ def test_data_that_cannot_be_used_is_refused(tmp_path: Path, content: str | None
         (["--share", "half"], r"'--share': 'half' is not a valid float \(see retract train --help\)"),
         (["--seed", "x"], r"'--seed': 'x' is not a valid integer"),
         (["--set", "rounds"], r"--set takes KEY=VALUE, such as rounds=50; it got 'rounds'"),
-        (["--set", "round=3"], r"fedshare has no setting 'round'; it has dimension, layers, rounds"),
+        (
+            ["--set", "round=3"],
+            r"fedshare has no setting 'round': the nearest are rounds \(a whole number at least 1, default 100\); ",
+        ),
         (["--set", "rounds=0"], r"setting rounds of fedshare is '0': it must be a whole number at least 1"),
         (["--user-col", "who"], r"ratings\.csv: no column 'who'; columns seen: user, item, rating; correct --user-col"),
         (["--set", "item_rate=inf"], r"setting item_rate of fedshare is .inf.: it must be a number above 0"),

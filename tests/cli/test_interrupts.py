@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from retract.cli import main
-from retract.cli.output import InterruptedRunError, telling_what_is_left
+from retract.cli.output import telling_what_is_left
+from retract.cli.refusals import InterruptedRunError
 from tests.cli.commands import Answer, on_disk, retract, start
 
 ENDLESS = 10**6
@@ -86,7 +87,8 @@ def test_ctrl_c_while_unlearning_leaves_the_request_pending(ratings: Path, tmp_p
     assert retract("unshare", out, "--user", "u1").code == 0
     before = on_disk(tmp_path)
     answer = interrupted("unlearning", "unlearn", out, "--json")
-    assert (answer.code, answer.out) == (130, "")
+    told = json.loads(answer.out)
+    assert (answer.code, told["code"], told["error"], told["where"]) == (130, 130, "interrupted", str(out))
     assert answer.err.rstrip().endswith(f"interrupted: {out} is as it was; nothing was written: run it again")
     now = on_disk(tmp_path)
     assert now.keys() == before.keys()

@@ -11,8 +11,6 @@ from retract.version import __version__
 app = typer.Typer(
     name="retract",
     help="A recommender you can take your data back from.",
-    add_completion=False,
-    suggest_commands=False,  # click suggests already
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

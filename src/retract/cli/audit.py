@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from rich.console import RenderableType
 
 from retract.cli.app import app
 from retract.cli.options import Column, Folder, Json, Seed, with_options
-from retract.cli.output import audit_tables, complain, emit, grid, note
+from retract.cli.output import audit_tables, complain, emit, grid, note, with_paths
+from retract.cli.usage import UsageError
 from retract.errors import FolderError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from retract.auditing.verifying import Verdict
     from retract.report.certificate import Shown
 
-keys = typer.Typer(help="The keys that versions and certificates are signed with.", suggest_commands=False)
+keys = typer.Typer(help="The keys that versions and certificates are signed with.")
 app.add_typer(keys, name="keys")
 
 
@@ -170,13 +170,13 @@ def audit(
         return
     if folder is None or strangers != Strangers():
         text = "give a trained folder alone, or --before, --after and --forget of another recommender"
-        raise click.UsageError(text, click.get_current_context())
+        raise UsageError(text)
     from retract.stores.folder import TrainedFolder
 
     found = TrainedFolder(folder).audits()
     tables = [table for one in found for table in (*audit_tables(one), f"certificate: {folder / one['certificate']}")]
     nothing = f"No unlearning of {folder} was audited yet; `retract unlearn {folder} --audit` does."
-    emit({"audits": found}, as_json, *(tables or [nothing]))
+    emit({"audits": with_paths(found, folder)}, as_json, *(tables or [nothing]))
 
 
 def _audit_strangers(strangers: Strangers, as_json: bool) -> None:
@@ -243,7 +243,7 @@ def rotate(
     from retract.stores.records import name_of
 
     if lost and old is not None:
-        raise click.UsageError("give --old or --lost", click.get_current_context())
+        raise UsageError("give --old or --lost")
     record = TrainedFolder(folder, old).seals.change_key(new, lost=lost)
     by = "nobody, for the key before was lost" if lost else f"key {name_of(record.public_key)}"
     fields = {"key": str(new), "fingerprint": name_of(record.key), "signed_by_old_key": not lost}

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 from rich.console import RenderableType
 
@@ -20,8 +19,11 @@ from retract.cli.output import (
     metric,
     note,
     progress_bars,
+    span,
     telling_what_is_left,
+    with_paths,
 )
+from retract.cli.usage import UsageError
 
 if TYPE_CHECKING:
     from retract.auditing.judging import Auditing
@@ -86,8 +88,7 @@ class Judging:
         """
         if not self.audit:
             if self.oracle or self.oracle_folder is not None:
-                text = "--oracle and --oracle-folder need --audit"
-                raise click.UsageError(text, click.get_current_context())
+                raise UsageError("--oracle and --oracle-folder need --audit")
             return None
         from retract.auditing.judging import Auditing
         from retract.stores.folder import TrainedFolder
@@ -132,8 +133,8 @@ def _audited(auditing: Auditing | None, folder: Path) -> dict[str, object]:
     """What an audit adds to the JSON."""
     if auditing is None:
         return {}
-    found = auditing.fields
-    return {**found, "certificate": str(folder / found["certificate"]) if found["certificate"] else None}
+    name = auditing.fields["certificate"]
+    return {"audits": with_paths(auditing.audits, folder), "certificate": str(folder / name) if name else None}
 
 
 def _told(report: UnlearnReport, auditing: Auditing | None, folder: Path) -> list[RenderableType]:
@@ -145,7 +146,7 @@ def _told(report: UnlearnReport, auditing: Auditing | None, folder: Path) -> lis
         return [f"Nothing is pending in {folder}: nothing was changed."]
     rows = [[name, metric(report.metrics_before[name]), metric(value)] for name, value in report.metrics.items()]
     done = (
-        f"{report.requests} request(s) applied: {report.forgotten:,} interactions forgotten in {report.seconds:.2f} s."
+        f"{report.requests} request(s) applied: {report.forgotten:,} interactions forgotten in {span(report.seconds)}."
     )
     if report.held_out:
         done += f" No model had learnt {report.held_out:,} of them, held out for testing, so no audit counts them."

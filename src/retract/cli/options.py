@@ -10,9 +10,9 @@ from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-import click
 import typer
 
+from retract.cli.usage import UsageError
 from retract.errors import ConfigError, DataError, UnknownIdError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class ItemIds:
 
         Raises
         ------
-        click.UsageError
+        UsageError
             If both ways to name items are used, or none is named.
         UnknownIdError
             If a text reads as no id.
@@ -142,7 +142,7 @@ class ItemIds:
             If it reads in several ways, or the file is no text.
         """
         if self.items is not None and self.items_file is not None:
-            raise click.UsageError("give one of --items and --items-file", click.get_current_context())
+            raise UsageError("give one of --items and --items-file")
         ids = frozenset(known)
         if self.items_file is not None:
             named = _lines(self.items_file, known)
@@ -154,7 +154,7 @@ class ItemIds:
                 for name in ([text] if len(texts) > 1 and text in ids else readings(text, ids, known))
             ]
         if not named:
-            raise click.UsageError(f"{self._option} names no item", click.get_current_context())
+            raise UsageError(f"{self._option} names no item")
         return named
 
     @property
@@ -252,13 +252,12 @@ class Which:
 
         Raises
         ------
-        click.UsageError
+        UsageError
             If several ways to name them are given.
         """
         listed = ItemIds(self.items, self.items_file)
         if listed.given + (self.fraction is not None) + self.everything > 1:
-            text = "give one of --items, --items-file, --fraction and --all"
-            raise click.UsageError(text, click.get_current_context())
+            raise UsageError("give one of --items, --items-file, --fraction and --all")
         return listed.among(known()) if listed.given else None
 
 

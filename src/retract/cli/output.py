@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from retract.cli.refusals import InterruptedRunError, LackingError, lacking
 from retract.report import wording
 
 ATTACKS = {
@@ -25,19 +29,25 @@ ATTACKS = {
 Report = Callable[[str, int, int], None]
 
 
-class InterruptedRunError(Exception):
-    """Ctrl-C, with what state is left."""
+LINE_EVERY = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 def emit(fields: Mapping[str, Any], as_json: bool, *parts: RenderableType) -> None:
     """Print a result: one JSON object of `fields`, or the `parts` for a person."""
-    if as_json:
-        sys.stdout.write(json.dumps(fields, allow_nan=False) + "\n")
+    try:
+        if as_json:
+            sys.stdout.write(json.dumps(fields, allow_nan=False) + "\n")
+        else:
+            console = Console(markup=False, highlight=False, emoji=False)  # titles such as "[REC]" are no markup
+            for part in parts:
+                console.print(part, soft_wrap=isinstance(part, str))
         sys.stdout.flush()
-        return
-    console = Console(markup=False, highlight=False, emoji=False)  # titles such as "[REC]" are no markup
-    for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))
+    except OSError as error:
+        if (lack := lacking(error)) is None:
+            raise
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what waits to be printed would fail again at the exit
+        raise LackingError(f"the result cannot be printed ({lack[0]}), but the command did its work", lack[1]) from None
 
 
 def note(text: str) -> None:
@@ -127,12 +137,26 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+def span(seconds: float) -> str:
+    """A time, in milliseconds where it is below a second."""
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def with_paths(audits: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Audits of a trained folder whose certificates are named from where the command runs, as all paths are."""
+    return [{**audit, "certificate": str(folder / audit["certificate"])} for audit in audits]
+
+
 @contextmanager
 def progress_bars() -> Iterator[Report]:
-    """Progress bars on stderr, one per stage, while it is a terminal."""
+    """Progress on stderr: bars, one per stage, on a terminal, and elsewhere a line every ten seconds."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        with _progress_lines() as report:
+            yield report
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Bars(*columns, console=console, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(stage: str, done: int, total: int) -> None:
@@ -146,8 +170,33 @@ def progress_bars() -> Iterator[Report]:
 
 
 @contextmanager
+def _progress_lines() -> Iterator[Report]:
+    """A line every ten seconds, however long a step takes: a step may be a single call of a library."""
+    began, over = time.monotonic(), Event()
+    last: list[tuple[str, int, int]] = []
+
+    def tell() -> None:
+        while not over.wait(LINE_EVERY):
+            stage, done, total = last[0] if last else ("starting", 0, 0)
+            steps = f", {done:,} of {total:,}" if total > 1 else ""
+            sys.stderr.write(f"{stage}{steps}, {time.monotonic() - began:,.0f} s so far\n")
+            sys.stderr.flush()
+
+    def report(stage: str, done: int, total: int) -> None:
+        last[:] = [(stage, done, total)]
+
+    teller = Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield report
+    finally:
+        over.set()
+        teller.join()
+
+
+@contextmanager
 def telling_what_is_left(path: Path, marker: str, kept: Callable[[], str | None] = lambda: None) -> Iterator[None]:
-    """Turn Ctrl-C into a line that says which state is left.
+    """Turn Ctrl-C, a full disk and too little memory into a line that says which state is left.
 
     Parameters
     ----------
@@ -158,19 +207,25 @@ def telling_what_is_left(path: Path, marker: str, kept: Callable[[], str | None]
     kept
         What to say instead where work is saved as it goes; None where nothing was saved yet.
     """
-    before = _content(path / marker)
+    before, there = _content(path / marker), path.exists()
+
+    def left() -> str:
+        if _content(path / marker) != before:
+            return f"{path} was already saved and holds the new state"
+        if (saved := kept()) is not None:
+            return f"{path}: {saved}"
+        return f"{path} is as it was" if there else f"{path} was not made"
+
     try:
         yield
     except KeyboardInterrupt:
-        after, saved = _content(path / marker), kept()
-        if after != before:
-            left = f"{path} was already saved and holds the new state"
-        elif saved is not None:
-            left = f"{path}: {saved}"
-        else:
-            left = f"{path} is as it was" if path.exists() else f"{path} was not made"
-            left += "; nothing was written: run it again"
-        raise InterruptedRunError(left) from None
+        told = left()
+        again = "; nothing was written: run it again" if told.startswith((f"{path} is", f"{path} was not")) else ""
+        raise InterruptedRunError(told + again) from None
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (lack := lacking(error)) is None:
+            raise
+        raise LackingError(f"{lack[0]}; {left()}", lack[1]) from error
 
 
 def _content(path: Path) -> bytes | None:

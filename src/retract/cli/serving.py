@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from retract.cli.app import app
@@ -24,7 +23,8 @@ from retract.cli.options import (
     suggesting,
     with_options,
 )
-from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
+from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, span, telling_what_is_left
+from retract.cli.usage import UsageError
 from retract.errors import DataError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def recommend(
 
     if (user is None) == (not listed.given):
         both = "give --user with a trained folder, or --items with a shipped file"
-        raise click.UsageError(both, click.get_current_context())
+        raise UsageError(both)
     if user is None:
         found = reading.Recommendations("", tuple(shipping.recommend_shipped(folder, listed.among, k)), None)
     else:
@@ -61,9 +61,14 @@ def recommend(
             found = reading.recommend_folder(folder, user, k)
     for text in found.notes:
         note(text)
-    rows = [[str(place), line.item, line.title, f"{line.score:.3f}"] for place, line in enumerate(found.items, start=1)]
+    titled = any(line.title != line.item for line in found.items)
+    columns = ["", "item", *(["title"] if titled else []), found.scale]
+    rows = [
+        [str(place), line.item, *([line.title] if titled else []), f"{line.score:.3f}"]
+        for place, line in enumerate(found.items, start=1)
+    ]
     fields = {"user": user, "items": [asdict(line) for line in found.items], "fallback": found.fallback}
-    emit(fields, as_json, grid(["", "item", "title", found.scale], rows, numeric=["", found.scale]))
+    emit(fields, as_json, grid(columns, rows, numeric=["", found.scale]))
 
 
 @app.command()
@@ -90,7 +95,7 @@ def extend(
         report = extend_folder(place, dataset, share=share, again=again, seed=seed, progress=progress)
     for text in report.notes:
         note(text)
-    done = f"{report.added:,} interactions added in {report.seconds:.2f} s; {report.already_held:,} were there already."
+    done = f"{report.added:,} interactions added in {span(report.seconds)}; {report.already_held:,} were there already."
     rows = {
         "users × items": f"{report.users:,} × {report.items:,}",
         "interactions": f"{report.shared:,} shared, {report.private:,} private",

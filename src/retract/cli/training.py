@@ -23,7 +23,7 @@ from retract.cli.options import (
     settings_of,
     with_options,
 )
-from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
+from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, span, telling_what_is_left
 from retract.errors import ConfigError, FolderError
 
 if TYPE_CHECKING:
@@ -117,8 +117,8 @@ def _told(report: TrainReport) -> dict[str, str]:
     rows = {
         "users × items": f"{report.users:,} × {report.items:,}",
         "interactions": f"{report.interactions:,}: {_split(report)}",
-        "time": f"{report.seconds:.1f} s, peak memory {report.peak_mb:,.0f} MB",
-        **({"time to prepare": f"{report.prepare_seconds:.1f} s, to forget fast"} if report.prepare_seconds else {}),
+        "time": f"{span(report.seconds)}, peak memory {report.peak_mb:,.0f} MB",
+        **({"time to prepare": f"{span(report.prepare_seconds)}, to forget fast"} if report.prepare_seconds else {}),
         **({"resumed at": report.resumed_at} if report.resumed_at is not None else {}),
         **({"kept to forget by": size(report.memory_bytes)} if report.memory_bytes else {}),
         **({"rounds": f"{report.rounds:,}"} if report.rounds else {}),

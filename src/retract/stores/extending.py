@@ -74,7 +74,7 @@ def extend_folder(
     listed = folder.suppression()
     found = extended(held, dataset, asked, listed, share=share, again=again, seed=seed, progress=progress)
     if found.changed:
-        folder.replace(held, found.held, deed=Deed("extend"))
+        folder.replace(held, replace(found.held, metrics=found.report.metrics), deed=Deed("extend"))
     if again:
         folder.suppress(lambda known: known.without(dataset.interactions))
     return replace(found.report, notes=(*said, *found.report.notes))

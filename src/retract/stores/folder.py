@@ -98,7 +98,15 @@ class TrainedFolder:
             if half is not None:
                 devices, test = read_devices(half, trained.shared, trained.run)
             facts = version.manifest.facts
-            return Held(trained, devices, test, facts.get("share"), version.manifest.version, facts["model"])
+            return Held(
+                trained,
+                devices,
+                test,
+                facts.get("share"),
+                version.manifest.version,
+                facts["model"],
+                facts.get("metrics"),
+            )
 
         return self.versions.reading(read)
 
@@ -263,7 +271,7 @@ class TrainedFolder:
                 write_atomically(self._told(request.id), json.dumps(told).encode())
             try:
                 recorded = self.ledger.append(request, key)
-            except SharingError:
+            except (SharingError, OSError):
                 self._told(request.id).unlink(missing_ok=True)
                 raise
             if recorded.id != request.id:

@@ -205,7 +205,8 @@ def unlearn_folder(
         try:
             forgotten = forget(held, batch, seed=options.seed, progress=progress)
             report = report_on(forgotten, options)
-            commit(folder, forgotten, judge(forgotten))
+            files = judge(forgotten)
+            commit(folder, replace(forgotten, after=replace(forgotten.after, metrics=report.metrics)), files)
         except BaseException:
             folder.ledger.release(ids)
             raise

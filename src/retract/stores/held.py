@@ -29,13 +29,13 @@ from retract.federation import Arrays
 from retract.models.recommender import Recommender
 from retract.stores.devices import NEVER, MemoryDevices, States
 from retract.stores.local import reader_of
-from retract.stores.versions import Content, Version
+from retract.stores.versions import CONFIG, Content, Version
 from retract.systems.base import Memory, Trained
 from retract.systems.registry import make_system, system_of
 from retract.systems.system import System
 
 MODEL, MEMORY, SHARED, CATALOG = "model.safetensors", "memory.safetensors", "shared.safetensors", "catalog.json"
-CONFIG, LOG = "config.json", "log.jsonl"
+LOG = "log.jsonl"
 PRIVATE, TEST, STATE = "private.safetensors", "test.safetensors", "state.safetensors"
 _ROUNDS, _CLIENT_OF = "kept rounds", "client of"
 
@@ -58,6 +58,8 @@ class Held:
         The version it was read from; 0 for a model in memory.
     id
         What all versions of one model have in common, and its ledger goes by.
+    metrics
+        As they were measured last; None where they were not.
     """
 
     trained: Trained
@@ -66,6 +68,7 @@ class Held:
     share: float | None = None
     version: int = 0
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    metrics: Mapping[str, float | None] | None = None
 
     @property
     def system(self) -> System:
@@ -144,6 +147,7 @@ def to_content(
         "share": held.share,
         "model": held.id,
         "run": trained.run,
+        "metrics": held.metrics,
     }
     if held.devices is None:
         return Content(trained.system, server, facts=facts, settles=settles or {})

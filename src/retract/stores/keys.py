@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from retract.atomic import naming
 from retract.errors import CertificateError
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -52,9 +53,14 @@ def new_key(path: Path) -> Ed25519PrivateKey:
             raise _taken(present)
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _create(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    _create(public_path(path), public, 0o644)
+    with naming(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _create(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        try:
+            _create(public_path(path), public, 0o644)
+        except OSError:
+            path.unlink()  # a key is made as a whole or not at all
+            raise
     return key
 
 

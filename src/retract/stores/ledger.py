@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from retract.atomic import sync, write_atomically
+from retract.atomic import naming, sync, write_atomically
 from retract.errors import FolderError, SharingError
 from retract.stores.locking import locked
 
@@ -205,7 +205,11 @@ class FileLedger:
                 return same_request(first, request, key)
             self._tell(request.id, {"user": request.user, "items": list(request.items)})
             event = {"event": "received", "id": request.id, "kind": request.kind, "count": request.count}
-            self._write({**event, "at": request.received, **({} if key is None else {"key": key})})
+            try:
+                self._write({**event, "at": request.received, **({} if key is None else {"key": key})})
+            except OSError:
+                self._untell(request.id)
+                raise
         return request
 
     def by_key(self, key: str) -> Request | None:
@@ -272,19 +276,23 @@ class FileLedger:
         return found
 
     def _write(self, event: Mapping[str, Any]) -> None:
-        """Append an event, after cutting off what a killed process left unfinished."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        new = not self.path.exists()
-        with self.path.open("ab") as file:
-            if not new and (size := file.tell()) and not self._ends_whole():
-                whole = self.path.read_bytes().rfind(b"\n") + 1
-                file.truncate(whole)
-                file.seek(min(whole, size))
-            file.write(json.dumps(dict(event)).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if new:
-            sync(self.root)
+        """Append an event, whole or not at all, after cutting off what a killed process left unfinished."""
+        with naming(self.path):
+            self.root.mkdir(parents=True, exist_ok=True)
+            new = not self.path.exists()
+            with self.path.open("ab", buffering=0) as file:
+                if not new and file.tell() and not self._ends_whole():
+                    file.truncate(self.path.read_bytes().rfind(b"\n") + 1)
+                whole, line = file.seek(0, os.SEEK_END), json.dumps(dict(event)).encode() + b"\n"
+                try:
+                    while line:
+                        line = line[file.write(line) :]
+                    os.fsync(file.fileno())
+                    if new:
+                        sync(self.root)
+                except OSError:
+                    file.truncate(whole)
+                    raise
 
     def _ends_whole(self) -> bool:
         with self.path.open("rb") as file:

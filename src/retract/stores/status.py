@@ -11,7 +11,7 @@ from typing import Any
 
 from retract.errors import FolderError
 from retract.stores.ledger import FileLedger
-from retract.stores.versions import AUDITS, CERTIFICATES, LEDGER, SERVER, Version, VersionStore
+from retract.stores.versions import AUDITS, CERTIFICATES, CONFIG, LEDGER, SERVER, Version, VersionStore
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Status:
     Of a request it says who asked, as the caller wrote it and while that is known; what for, and when; and the name of
     its certificate within the folder.
 
+    `settings` are those of the training, `metrics` those measured last, and `certificates` lie where the paths say.
     `private` is None where the devices' half is not here; `version` is the number of the version that is served;
     `verdicts` are those of the last certificate, one for each kind of request: kind, verdict, because, certificate.
     """
@@ -34,6 +35,10 @@ class Status:
     pending: int
     applied: int
     requests: tuple[Mapping[str, Any], ...]
+    seed: int
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, float | None] | None
+    certificates: tuple[str, ...]
     verdicts: tuple[Mapping[str, Any], ...] = ()
 
 
@@ -47,11 +52,11 @@ def status(path: Path) -> Status:
     """
     versions = VersionStore(path.resolve())
 
-    def read(version: Version) -> tuple[Version, Mapping[str, Any]]:
+    def read(version: Version) -> tuple[Version, Mapping[str, Any], Mapping[str, Any]]:
         half = versions.devices(version)
-        return version, {} if half is None else half.manifest.facts
+        return version, {} if half is None else half.manifest.facts, json.loads(version.read(CONFIG))
 
-    version, device_facts = versions.reading(read)
+    version, device_facts, config = versions.reading(read)
     manifest = version.manifest
     requests = FileLedger(versions.folder / SERVER / LEDGER / manifest.facts["model"]).requests()
     certificates = certificates_of(versions.folder)
@@ -66,6 +71,10 @@ def status(path: Path) -> Status:
         pending=pending,
         applied=len(requests) - pending,
         requests=tuple({**one.public(), "certificate": certificates.get(one.id)} for one in requests),
+        seed=config["seed"],
+        settings=config["settings"],
+        metrics=manifest.facts.get("metrics"),
+        certificates=tuple(str(file) for file in sorted((path / CERTIFICATES).glob("[!.]*.json"))),
         verdicts=_verdicts(versions.folder / AUDITS),
     )
 

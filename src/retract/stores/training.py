@@ -176,7 +176,7 @@ def train_folder(
     learnt = learn(system, place.devices, seed=options.seed, resume_from=checkpoint, keep=place.keep, progress=progress)
     held = learnt.held(place.devices, parts)
     found = Measured.of(held) if place.measured is None else place.measured
-    folder.save(held)
+    folder.save(replace(held, metrics=found.metrics))
     if options.again:
         folder.suppress(lambda known: known.without(dataset.interactions))
     place.leave()

@@ -34,6 +34,9 @@ SERVER, DEVICES, LEDGER, TRAINING = "server", "devices", "ledger", "training"
 AUDITS = "audits.jsonl"
 CERTIFICATES = "certificates"
 
+CONFIG, CERTIFICATES = "config.json", "certificates"
+"""The file of a version with what it was trained with; and where a trained folder has its certificates."""
+
 Made = TypeVar("Made")
 
 

@@ -28,7 +28,14 @@ class Solved:
 
 
 def solve(shared: Interactions, config: ExactConfig, reason: str = "training") -> Solved:
-    """The closed form of S, from nothing."""
+    """The closed form of S, from nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the machine has no room for it (`ExactConfig.require_memory`).
+    """
+    config.require_memory(shared.n_items)
     form = config.form_for(shared.n_items)
     how = {"form": form, "why": why(config, shared.n_items), "method": "closed form", "reason": reason}
     if form == "ease":

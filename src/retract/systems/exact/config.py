@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from retract.errors import ConfigError
 from retract.federation import TensorSpec, UpdateSpec
+from retract.machine import available_memory
 from retract.models.gram import UNIT
 from retract.systems.base import SystemConfig
 
@@ -65,6 +67,27 @@ class ExactConfig(SystemConfig):
     def memory_for(n_items: int) -> float:
         """Gigabytes that EASE takes while it is made: three matrices of items by items."""
         return 24 * n_items**2 / 1e9
+
+    def require_memory(self, n_items: int) -> None:
+        """Refuse, before anything of it is allocated, a dense inverse for which the machine has no room.
+
+        Where the machine does not tell what it has free, it is `memory_gb`.
+
+        Raises
+        ------
+        ConfigError
+            If there is no room; the message names the form that fits.
+        """
+        form = self.form_for(n_items)
+        dense = {"ease": n_items, "block": self.head_for(n_items), "filter": 0}[form]
+        found = available_memory()
+        room = self.memory_gb if found is None else found / 1e9
+        if (need := self.memory_for(dense)) > room:
+            head = max(1, math.isqrt(int(room * 1e9 / 24)))
+            raise ConfigError(
+                f"EASE of {dense:,} items takes {need:.3g} GB while it is made, and {room:.3g} GB are free: "
+                f"take form=filter, which makes no such table, or form=block with head={head} at most"
+            )
 
 
 def term_update(n_items: int) -> UpdateSpec:

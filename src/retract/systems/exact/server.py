@@ -167,6 +167,7 @@ def _solve_through_clients(n_items: int, config: ExactConfig, engine: Engine, se
             f"count_private sums dense matrices, and {n_items:,} items are too many for EASE: "
             "raise memory_gb, or leave count_private off"
         )
+    config.require_memory(n_items)
     spec = task_spec(config, NAME, TERM, new_run(), term_update(n_items))
     found = engine.run(spec, Broadcast(0, {}), engine.users, seed=seed)
     if len(found.missing):

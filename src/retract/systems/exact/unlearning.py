@@ -81,7 +81,13 @@ def resolve(
         Over the same catalog, that of `model` or one that appends to it.
     users
         Codes of the users who differ, ascending.
+
+    Raises
+    ------
+    ConfigError
+        As of `solve`.
     """
+    config.require_memory(after.n_items)
     form = config.form_for(after.n_items)
     if form_of(model) != form:
         return solve(after, config, f"a catalog of this size gets another form than {form_of(model)}")
