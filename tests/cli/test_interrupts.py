@@ -21,6 +21,8 @@ from tests.cli.commands import Answer, on_disk, retract, start
 
 ENDLESS = 10**6
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def interrupted(stage: str, *arguments: object, once: Path | None = None) -> Answer:
     """Start a command with a terminal for its stderr; press Ctrl-C when the bar of `stage` moves and a file exists."""
@@ -129,7 +131,7 @@ def test_stops_at_random_moments_of_real_commands_leave_a_whole_state(tmp_path: 
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
