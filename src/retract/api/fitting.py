@@ -11,6 +11,8 @@ from retract.api.frames import Ids, library_of
 from retract.data import Catalog, Columns, Dataset, Interactions, Sharing, sharing_of, to_dataset
 from retract.data.columns import USUAL, find_columns
 from retract.errors import ConfigError
+from retract.systems.likes import suited_to
+from retract.systems.system import SystemType
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,18 @@ class Fit:
     library: str | None
 
     @classmethod
-    def of(cls, data: object, columns: Columns | None, test: float | None, seed: int) -> Fit:
+    def of(
+        cls,
+        kind: SystemType,
+        data: object,
+        columns: Columns | None,
+        at_least_rating: float | None,
+        test: float | None,
+        seed: int,
+    ) -> Fit:
         """Read and split; nothing is held out unless the data or `test` says so."""
         named = columns or USUAL
-        dataset = to_dataset(data, columns=named)
+        dataset = suited_to(kind, to_dataset(data, columns=named, at_least_rating=at_least_rating))
         if dataset.is_test is None and test is None:
             train, held_out = dataset.interactions, Interactions.empty(dataset.interactions.catalog)
         else:
@@ -67,9 +77,9 @@ def chosen_sharing(
     return sharing if clients is None else sharing.held_by(clients, seed)
 
 
-def recoded(data: object, columns: Columns | None, catalog: Catalog) -> tuple[Interactions, int]:
+def recoded(kind: SystemType, data: object, columns: Columns | None, catalog: Catalog) -> tuple[Interactions, int]:
     """Interactions by the codes of a catalog, and how many of them name a user or an item that it lacks."""
-    found = to_dataset(data, columns=columns or USUAL).interactions
+    found = suited_to(kind, to_dataset(data, columns=columns or USUAL)).interactions
     own = found.catalog
     users, items = _codes(own.user_ids, catalog.user_ids), _codes(own.item_ids, catalog.item_ids)
     known = (users[found.users] >= 0) & (items[found.items] >= 0)

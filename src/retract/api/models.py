@@ -13,7 +13,8 @@ from retract.api.answers import as_frame, listed, similar
 from retract.api.fitting import Fit, chosen_sharing, recoded
 from retract.api.frames import Ids
 from retract.api.receipt import Receipt
-from retract.data import Columns
+from retract.data import Columns, to_dataset
+from retract.data.columns import USUAL
 from retract.errors import ConfigError, DataError
 from retract.models.recommender import Recommender, Scores, recommend
 from retract.stores.devices import MemoryDevices
@@ -53,6 +54,8 @@ class Model:
     def __init__(self, *, seed: int = 0, **settings: Any) -> None:
         self.seed = seed
         self.config = read_settings(self.kind.name, self.kind.config, settings)
+        self.notes: tuple[str, ...] = ()
+        """What there was to say of the data that was fitted, such as rows that were left out."""
         self._held: Held | None = None
         self._ledger = MemoryLedger()
         self._asked: dict[str, NDArray[np.int64]] = {}
@@ -70,6 +73,7 @@ class Model:
         test: float | None = None,
         clients: int | None = None,
         columns: Columns | None = None,
+        at_least_rating: float | None = None,
         progress: Progress = no_progress,
     ) -> Any:
         """Learn from interactions; whatever was fitted before is gone.
@@ -88,6 +92,9 @@ class Model:
             Of PersonalFR: deal the users among so many organisations.
         columns
             The columns' names where they are not the usual ones.
+        at_least_rating
+            Leave out what is rated lower. Ratings of 0 and below are no likes and are left out in any case, but for
+            PersonalFR, which learns how its users rate.
         progress
             Called as (stage, done, total).
 
@@ -103,7 +110,7 @@ class Model:
         ConfigError
             If `share` has to be given and is not, or training diverged.
         """
-        given = Fit.of(data, columns, test, self.seed)
+        given = Fit.of(self.kind, data, columns, at_least_rating, test, self.seed)
         sharing = chosen_sharing(given, self.kind.name, share, self.default_share, clients, self.seed)
         if len(sharing.everything.active_users()) < 2:
             raise DataError(f"{given.dataset.name}: at least 2 users with something to train on are needed")
@@ -115,7 +122,7 @@ class Model:
         devices.forget_runs(but=trained.run)
         self._hold(Held(trained, devices, given.test))
         self._ledger, self._asked = MemoryLedger(), {}
-        self._ids, self._library = given.ids, given.library
+        self._ids, self._library, self.notes = given.ids, given.library, given.dataset.notes
         return self
 
     # --- asking -------------------------------------------------------------------------------------------------------
@@ -204,7 +211,7 @@ class Model:
         held = self._fitted
         if test is None:
             return measure(self._recommender, held.interactions, held.test, k)
-        known, unknown = recoded(test, columns, held.catalog)
+        known, unknown = recoded(self.kind, test, columns, held.catalog)
         found = measure(self._recommender, held.interactions, known - held.interactions, k)
         return {**found, "unknown_rows": float(unknown)}
 
@@ -284,6 +291,7 @@ class Model:
         *,
         share: float | None = None,
         columns: Columns | None = None,
+        at_least_rating: float | None = None,
         progress: Progress = no_progress,
     ) -> ExtendReport:
         """Take in new interactions without training again: Exact new users and items, PersonalFR new users.
@@ -293,7 +301,7 @@ class Model:
         ConfigError
             If the system cannot, or `share` has to be given.
         """
-        held, dataset = self._fitted, Fit.of(data, columns, None, self.seed).dataset
+        held, dataset = self._fitted, to_dataset(data, columns=columns or USUAL, at_least_rating=at_least_rating)
         part = self.default_share if share is None and dataset.shared is None else share
         if part is None and dataset.shared is None:
             raise ConfigError(f"{self.kind.name} shares what its users choose: give share=… or a column named shared")

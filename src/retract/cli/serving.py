@@ -41,6 +41,9 @@ def recommend(
         found, fallback = listed.items, listed.fallback
     if fallback is not None:
         note(f"user {user} shares nothing, so the model does not know them: the list goes by {fallback}")
+    if not found:
+        who = "these are" if user is None else f"user {user} has"
+        note(f"nothing is left to recommend: {who} all items that the model knows")
     rows = [[str(place), line.item, line.title, f"{line.score:.3f}"] for place, line in enumerate(found, start=1)]
     fields = {"user": user, "items": [asdict(line) for line in found], "fallback": fallback}
     emit(fields, as_json, grid(["", "item", "title", "score"], rows, numeric=["", "score"]))

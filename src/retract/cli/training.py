@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retract.cli.app import app
-from retract.cli.options import SYSTEMS, Data, DataOptions, Json, Seed, Settings, Share, settings_of, with_options
+from retract.cli.options import (
+    SYSTEMS,
+    Data,
+    DataOptions,
+    Json,
+    Seed,
+    Settings,
+    Share,
+    options_of,
+    settings_of,
+    with_options,
+)
 from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, telling_what_is_left
 from retract.errors import ConfigError, FolderError
 
@@ -146,7 +157,7 @@ def tune(
     for name, numbers in values.items():
         for number in numbers:
             make_system("exact", {**config.model_dump(), name: number})  # refuses what is no setting or out of range
-    dataset = source.load()
+    dataset = source.load().likes()
     for text in dataset.notes:
         note(text)
     shared = Sharing.by_ratio(dataset.split(seed=seed)[0], share, seed).shared
@@ -164,7 +175,8 @@ def tune(
         for one in found
     ]
     fields = {"system": "exact", "best": dict(found[0].settings), "candidates": candidates}
-    hint = f"Next: retract train exact --data {source.data} {best} --out DIR"
+    read = "".join(f"--{name} {value} " for name, value in options_of(source.columns, source.at_least_rating))
+    hint = f"Next: retract train exact --data {source.data} {read}{best} --out DIR"
     emit(fields, as_json, grid(columns, rows, numeric=columns), hint)
 
 

@@ -19,6 +19,7 @@ from retract.stores.measuring import Metrics, measured
 from retract.stores.requests import codes_of, named_by, pending_of
 from retract.systems.abilities import Extendable
 from retract.systems.base import Progress, Stopwatch, no_progress
+from retract.systems.likes import suited_to
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def extended(
     SharingError
         If `share` lies outside [0, 1].
     """
-    server = _extendable(held)
+    server, dataset = _extendable(held), suited_to(held.system.type, dataset)
     catalog = held.catalog.extended_by(dataset.interactions.catalog)
     before = _over(held, catalog)
     offered = _recoded(dataset.interactions, catalog)
@@ -113,8 +114,7 @@ def extended(
     said = None if dataset.shared is None else _recoded(dataset.shared, catalog)
     new = sharing_of(fresh, share, said, seed=seed)  # also where nothing is new: a wrong ratio is refused in any case
     notes = _notes_on_held(before, offered, named_by(asked, "erase", held.trained.shared).over(catalog))
-    if dropped := dataset.interactions.duplicates:
-        notes.append(f"duplicates dropped, the last of each kept: {dropped:,}")
+    notes += dataset.reading_notes
     after, seconds, changed = held, 0.0, bool(len(fresh) or len(fresh_test))
     if changed:
         devices, test, forgone = _joined(before, new, fresh_test)

@@ -34,6 +34,7 @@ from retract.stores.measuring import Metrics, measured
 from retract.stores.versions import DEVICES, SERVER, require_replaceable
 from retract.systems.base import Checkpoint, Progress, Stopwatch, no_progress
 from retract.systems.checks import prepared, require_finite
+from retract.systems.likes import suited_to
 from retract.systems.system import System
 
 
@@ -118,7 +119,7 @@ def train_folder(
     SharingError
         If `share` lies outside [0, 1].
     """
-    options = options or TrainOptions()
+    options, dataset = options or TrainOptions(), suited_to(system.type, dataset)
     require_replaceable(out, options.force or options.resume)
     train, held_out = dataset.split(seed=options.seed, test=options.test)
     devices = MemoryDevices(_shared(train, dataset.shared, options))

@@ -60,6 +60,9 @@ class SystemType:
         Paths of a `ServerSide` and a `DeviceSide`.
     extra
         The extra of retract that learning with it needs.
+    learns_ratings
+        Whether it learns how its users rate, low ratings too, where the data has ratings. All other systems learn what
+        people like.
     """
 
     name: str
@@ -67,6 +70,7 @@ class SystemType:
     server_half: str
     device_half: str
     extra: str | None = None
+    learns_ratings: bool = False
 
     def __call__(self, config: SystemConfig | None = None) -> System:
         """A system with these settings; the defaults unless given."""

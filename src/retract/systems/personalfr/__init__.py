@@ -9,6 +9,7 @@ PERSONALFR = SystemType(
     "retract.systems.personalfr.server:PersonalFRServer",
     "retract.systems.personalfr.client:PersonalFRDevice",
     extra="learn",
+    learns_ratings=True,
 )
 
 __all__ = ["PERSONALFR", "PersonalFRConfig"]
