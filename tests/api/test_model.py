@@ -11,6 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 import retract
+from retract.data import Columns
 from retract.errors import ConfigError, DataError, FolderError, SharingError, UnknownIdError
 from retract.stores.folder import TrainedFolder
 from retract.stores.forgetting import unlearn_folder
@@ -326,3 +327,22 @@ def test_a_model_that_is_older_than_its_folder_is_not_saved_over_it(tmp_path: Pa
     with pytest.raises(FolderError, match="changed by somebody else"):
         model.save(tmp_path / "m")
     assert len(retract.load(tmp_path / "m").users) == len(other.users)
+
+
+def test_what_is_no_like_is_left_out_and_told_and_the_lowest_like_can_be_given():
+    rows = pl.DataFrame(
+        [(f"u{user}", f"i{(user + n) % 7}", float(n)) for user in range(6) for n in range(4)], orient="row"
+    )
+    columns = Columns(names=("user", "item", "rating"))
+    model = retract.Exact().fit(rows, columns=columns)
+    assert len(model.scores()) == 6
+    assert "left out because rated 0 or below, which is no like: 6 of 24" in model.notes
+    assert "i1" in model.recommend("u1", k=7)["item"].to_list()  # rated 0, so it is not theirs
+    model = retract.Exact().fit(rows, columns=columns, at_least_rating=3)
+    assert "left out because rated below 3: 18 of 24" in model.notes
+    more = pl.DataFrame({"user": ["v", "v"], "item": ["i1", "i2"], "rating": [0, 2]})
+    report = model.extend(more)
+    assert (report.added, report.notes) == (1, ("left out because rated 0 or below, which is no like: 1 of 2",))
+    assert model.extend(more.with_columns(user=pl.lit("w"), rating=3), at_least_rating=3).added == 2
+    disliked = pl.DataFrame({"user": ["u2", "nobody"], "item": ["i3", "i3"], "rating": [-1, 5]})
+    assert model.evaluate(disliked)["recall@20"] is None

@@ -72,7 +72,10 @@ def test_people_are_told_what_was_added_and_what_was_not(exact: Path, news: Path
     assert "0 interactions added" in again.out
     assert again.err == "note: in the folder already, left as they are: 5\n"
     write(news, "user,item,rating", "new,k0,5", "new,k0,4")
-    assert retract("extend", exact, "--data", news).err == "note: duplicates dropped, the last of each kept: 1\n"
+    assert (
+        retract("extend", exact, "--data", news).err
+        == "note: 1 duplicate interaction left out: the mean of its ratings counts\n"
+    )
 
 
 @pytest.mark.parametrize("options", [[], ["--share", 1], ["--seed", 5]])

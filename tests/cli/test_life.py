@@ -156,7 +156,7 @@ def test_what_is_odd_but_allowed_is_said_on_stderr(ratings: Path, tmp_path: Path
     data.write_text("\n".join([*rows, *rows[1:4], "lone,never seen again,4"]))
     answer = train(data, tmp_path / "run")
     assert answer.json["notes"] == [line.removeprefix("note: ") for line in answer.err.splitlines()]
-    assert "3 duplicate interactions dropped (the last of each was kept)" in answer.json["notes"]
+    assert "3 duplicate interactions left out: the mean of its ratings counts" in answer.json["notes"]
     assert "1 user has a single interaction: it is trained on, never tested" in answer.json["notes"]
     assert retract("status", tmp_path / "run", "--json").json["users"] == 13
     assert retract("erase", tmp_path / "run", "--user", "lone", "--json").json["count"] == 1

@@ -35,11 +35,31 @@ def test_made_of_any_rows_they_are_sorted_unique_and_count_what_was_dropped(pair
 
 
 @given(rows)
-def test_of_equal_pairs_the_last_row_is_kept_with_its_rating_and_time(pairs):
-    made = of(pairs, ratings=np.arange(len(pairs)), timestamps=-np.arange(len(pairs)))
-    last = {pair: row for row, pair in enumerate(pairs)}
-    assert dict(zip(pairs_of(made), made.ratings.tolist(), strict=True)) == last
+def test_of_equal_pairs_the_latest_time_counts_and_without_times_the_mean_of_the_ratings(pairs):
+    ratings, times = np.arange(len(pairs)), -np.arange(len(pairs))
+    made = of(pairs, ratings=ratings, timestamps=times)
+    latest = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
+    assert dict(zip(pairs_of(made), made.ratings.tolist(), strict=True)) == latest
     assert (made.timestamps == -made.ratings).all()
+    rows = {pair: [row for row, other in enumerate(pairs) if other == pair] for pair in pairs}
+    means = [np.float32(np.mean(rows[pair])) for pair in sorted(rows)]
+    assert of(pairs, ratings=ratings).ratings.tolist() == means
+    assert of(pairs, ratings=ratings, timestamps=times * 0).ratings.tolist() == means
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.floats(-9, 9, width=32), st.integers(0, 3))),
+    st.randoms(),
+)
+def test_the_order_of_rows_never_matters(rows, random):
+    shuffled = random.sample(rows, len(rows))
+    one, other = (
+        of([row[:2] for row in given], ratings=[row[2] for row in given], timestamps=[row[3] for row in given])
+        for given in (rows, shuffled)
+    )
+    assert one == other
+    assert one.ratings.tolist() == other.ratings.tolist()
+    assert one.timestamps.tolist() == other.timestamps.tolist()
 
 
 def test_keys_too_large_to_pack_are_sorted_all_the_same(monkeypatch):
@@ -47,7 +67,7 @@ def test_keys_too_large_to_pack_are_sorted_all_the_same(monkeypatch):
     monkeypatch.setattr(type(wide), "n_items", 2**61)
     made = Interactions.of(wide, [1, 0, 1, 0], [5, 2**60, 5, 7], ratings=[1, 2, 3, 4])
     assert pairs_of(made) == [(0, 7), (0, 2**60), (1, 5)]
-    assert made.ratings.tolist() == [4, 2, 3]
+    assert made.ratings.tolist() == [4, 2, 2]
 
 
 @given(rows, rows, rows)

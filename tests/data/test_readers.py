@@ -111,11 +111,11 @@ def test_ids_stay_text_in_numeric_order_where_all_are_numbers_else_by_character(
 
 
 @pytest.mark.parametrize("make", [sp.csr_matrix, sp.csr_array])
-def test_a_sparse_matrix_is_ratings_unless_all_are_one_and_its_zeros_are_nothing(make):
+def test_a_sparse_matrix_is_ratings_unless_all_are_one_and_zeros_that_it_stores_are_ratings_too(make):
     matrix = make(np.array([[0, 2.5, 0], [0, 0, 0], [1, 0, 4]]))
     matrix.data[1] = 0
     held = from_csr(matrix, item_ids=["c", "b", "a"]).interactions
-    assert (held.users.tolist(), held.items.tolist(), held.ratings.tolist()) == ([0, 2], [1, 2], [2.5, 4])
+    assert (held.users.tolist(), held.items.tolist(), held.ratings.tolist()) == ([0, 2, 2], [1, 0, 2], [2.5, 0, 4])
     assert (held.catalog.user_ids.tolist(), held.catalog.item_ids.tolist()) == (["0", "1", "2"], ["c", "b", "a"])
     assert from_csr(make(np.eye(3, dtype=bool))).interactions.ratings is None
     assert matrix.nnz == 3
@@ -186,11 +186,25 @@ def test_a_file_says_in_a_column_of_any_name_what_is_shared(tmp_path):
     assert from_frame(ROWS).is_shared is None
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans()), min_size=1, max_size=30))
-def test_of_duplicates_the_last_row_says_whether_it_is_shared_as_it_gives_the_rating(rows):
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans()), min_size=1, max_size=30), st.randoms())
+def test_of_duplicates_the_latest_says_whether_it_is_shared_as_it_gives_the_rating(rows, random):
     users, items, shared = zip(*rows, strict=True)
-    data = from_frame(pl.DataFrame({"user": users, "item": items, "shared": shared, "rating": shared}))
+    times = random.sample(range(99), len(rows))
+    columns = {"user": users, "item": items, "shared": shared, "rating": shared, "timestamp": times}
+    data = from_frame(pl.DataFrame(columns))
     assert data.is_shared.tolist() == data.interactions.ratings.tolist()
+
+
+def test_of_duplicates_that_contradict_each_other_in_what_is_shared_none_is_taken():
+    rows = {"user": [1, 2, 1, 1, 1], "item": [5, 5, 5, 5, 5], "shared": [1, 1, 1, 0, 1]}
+    line = (
+        r"row 4, column 'shared': item 5 of user 1 is shared by one row and not by another \(row 1\) of the same time"
+    )
+    for more in ({}, {"timestamp": [7, 7, 7, 7, 7]}):
+        with pytest.raises(DataError, match=line):
+            from_frame(pl.DataFrame({**rows, **more}))
+    later = from_frame(pl.DataFrame({**rows, "timestamp": [7, 7, 7, 8, 7]}))
+    assert later.is_shared.tolist() == [False, True]
 
 
 def test_what_is_shared_and_what_is_tested_are_told_side_by_side():

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from retract.api.frames import Ids, library_of
 from retract.data import Catalog, Columns, Dataset, Interactions, to_dataset
 from retract.data.columns import USUAL, find_columns
+from retract.systems.likes import suited_to
+from retract.systems.system import SystemType
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,18 @@ class Fit:
     library: str | None
 
     @classmethod
-    def of(cls, data: object, columns: Columns | None) -> Fit:
-        """Read whatever form the data has."""
+    def of(cls, kind: SystemType, data: object, columns: Columns | None, at_least_rating: float | None) -> Fit:
+        """Read whatever form the data has, as it suits a system."""
         named = columns or USUAL
-        dataset, library = to_dataset(data, columns=named), library_of(data)
+        dataset = suited_to(kind, to_dataset(data, columns=named, at_least_rating=at_least_rating))
+        library = library_of(data)
         own = {} if library is None else _own_names(data, named, dataset.name)
         return cls(dataset, Ids.of(data, dataset.interactions.catalog, own), library)
 
 
-def recoded(data: object, columns: Columns | None, catalog: Catalog) -> tuple[Interactions, int]:
+def recoded(kind: SystemType, data: object, columns: Columns | None, catalog: Catalog) -> tuple[Interactions, int]:
     """Interactions by the codes of a catalog, and how many of them name a user or an item that it lacks."""
-    found = to_dataset(data, columns=columns or USUAL).interactions
+    found = suited_to(kind, to_dataset(data, columns=columns or USUAL)).interactions
     own = found.catalog
     users, items = _codes(own.user_ids, catalog.user_ids), _codes(own.item_ids, catalog.item_ids)
     known = (users[found.users] >= 0) & (items[found.items] >= 0)

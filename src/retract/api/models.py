@@ -15,7 +15,8 @@ from retract.api.fitting import Fit, recoded
 from retract.api.frames import Ids
 from retract.api.keeping import keep
 from retract.api.receipt import Receipt
-from retract.data import Columns
+from retract.data import Columns, to_dataset
+from retract.data.columns import USUAL
 from retract.errors import ConfigError, DataError
 from retract.models.recommender import Recommender, Scores, recommend
 from retract.stores.devices import MemoryDevices
@@ -54,6 +55,8 @@ class Model:
     def __init__(self, *, seed: int = 0, **settings: Any) -> None:
         self.seed = seed
         self.config = read_settings(self.kind.name, self.kind.config, settings)
+        self.notes: tuple[str, ...] = ()
+        """What there was to say of the data that was fitted, such as rows that were left out."""
         self._held: Held | None = None
         self._ledger = MemoryLedger()
         self._asked: dict[str, NDArray[np.int64]] = {}
@@ -72,6 +75,7 @@ class Model:
         test: float | None = None,
         clients: int | None = None,
         columns: Columns | None = None,
+        at_least_rating: float | None = None,
         progress: Progress = no_progress,
     ) -> Any:
         """Learn from interactions; whatever was fitted before is gone.
@@ -90,6 +94,9 @@ class Model:
             Of PersonalFR: deal the users among so many organisations.
         columns
             The columns' names where they are not the usual ones.
+        at_least_rating
+            Leave out what is rated lower. Ratings of 0 and below are no likes and are left out in any case, but for
+            PersonalFR, which learns how its users rate.
         progress
             Called as (stage, done, total).
 
@@ -107,14 +114,14 @@ class Model:
         ConfigError
             If training diverged.
         """
-        given = Fit.of(data, columns)
+        given = Fit.of(self.kind, data, columns, at_least_rating)
         parts = Parts.of(given.dataset, self.kind.share, Choice(share, test, clients), self.seed)
         devices = MemoryDevices(parts.sharing)
         learnt = learn(System(self.kind, self.config), devices, seed=self.seed, progress=progress)
         self._hold(learnt.held(devices, parts))
         self._ledger, self._asked = MemoryLedger(), {}
         self._unsaved, self._suppression = Deed("save"), Suppression()
-        self._ids, self._library = given.ids, given.library
+        self._ids, self._library, self.notes = given.ids, given.library, given.dataset.notes
         return self
 
     # --- asking -------------------------------------------------------------------------------------------------------
@@ -204,7 +211,7 @@ class Model:
         held = self._fitted
         if test is None:
             return measure(self._recommender, held.interactions, held.test, k)
-        known, unknown = recoded(test, columns, held.catalog)
+        known, unknown = recoded(self.kind, test, columns, held.catalog)
         found = measure(self._recommender, held.interactions, known - held.interactions, k)
         return {**found, "unknown_rows": float(unknown)}
 
@@ -285,6 +292,7 @@ class Model:
         share: float | None = None,
         again: bool = False,
         columns: Columns | None = None,
+        at_least_rating: float | None = None,
         progress: Progress = no_progress,
     ) -> ExtendReport:
         """Take in new interactions without training again: Exact new users and items, PersonalFR new users.
@@ -302,7 +310,7 @@ class Model:
         SharingError
             If `share` has to be given: a column said what was shared so far, and this data has none.
         """
-        held, dataset = self._fitted, Fit.of(data, columns).dataset
+        held, dataset = self._fitted, to_dataset(data, columns=columns or USUAL, at_least_rating=at_least_rating)
         asked = [(request, self._asked[request.id]) for request in self.pending]
         known = self._suppression
         found = extended(held, dataset, asked, known, share=share, again=again, seed=self.seed, progress=progress)

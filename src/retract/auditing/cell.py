@@ -21,7 +21,8 @@ from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, withdraw
 from retract.systems.base import Kind, Progress, Stopwatch, no_progress
 from retract.systems.checks import prepared, require_finite
-from retract.systems.registry import make_method, make_system, method_type
+from retract.systems.likes import suited_to
+from retract.systems.registry import make_method, make_system, method_type, system_type
 from retract.systems.system import System
 from retract.threads import threads
 
@@ -89,7 +90,7 @@ class Cell:
     def drawn(self, dataset: Dataset) -> tuple[Sharing, Sharing, Interactions, Interactions]:
         """Sharing as in the data, sharing as trained on, forget set and test part."""
         spec = ForgetSet.parse(self.forget)
-        train, test = dataset.split(seed=self.seed)
+        train, test = suited_to(system_type(self.system), dataset).split(seed=self.seed)
         base = Sharing.by_ratio(train, self.share, self.seed)
         sharing = spec.planted(base, test, self.seed)
         return base, sharing, spec.drawn(sharing, base, self.kind, self.seed), test

@@ -16,13 +16,14 @@ from retract.atomic import write_atomically
 from retract.auditing.attacks import attack_type
 from retract.auditing.cell import Cell
 from retract.auditing.forget_sets import ForgetSet
-from retract.data import Columns, load
+from retract.data import Columns, Dataset, load
 from retract.data.columns import USUAL
 from retract.data.digest import retained_digest
 from retract.errors import ConfigError, FolderError, MissingExtraError
 from retract.report.page import describe_machine
 from retract.systems.base import Kind, Progress, no_progress
-from retract.systems.registry import make_method, make_system, method_names, method_type, system_names
+from retract.systems.likes import suited_to
+from retract.systems.registry import make_method, make_system, method_names, method_type, system_names, system_type
 from retract.threads import cores, given_to_children, take, threads
 from retract.version import __version__
 
@@ -52,6 +53,8 @@ class Plan:
         Sizes in users of the batches whose leakage of the difference is measured; none unless given.
     attacks
         Further attacks by name, such as those that packages plug in; see `retract.auditing.audit.Auditor`.
+    at_least_rating
+        What is rated lower is left out; see `retract.data.load`.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class Plan:
     batches: tuple[int, ...] = ()
     columns: Columns = USUAL
     attacks: tuple[str, ...] = ()
+    at_least_rating: float | None = None
 
     def __post_init__(self) -> None:
         for what, given in (("system", self.systems), ("forget set", self.forget), ("seed", self.seeds)):
@@ -88,6 +92,10 @@ class Plan:
             raise ConfigError(f"settings are given for {', '.join(unknown)}, which is not among the systems compared")
         if not any(self.fitting(system) for system in self.systems):
             raise ConfigError(f"none of {', '.join(self.methods)} fits any of {', '.join(self.systems)}")
+
+    def dataset(self) -> Dataset:
+        """The data set."""
+        return load(self.data, columns=self.columns, at_least_rating=self.at_least_rating)
 
     def settings_of(self, system: str) -> Mapping[str, str]:
         """What was set of a system."""
@@ -162,7 +170,7 @@ def compare(
     """
     if jobs is not None and jobs < 1:
         raise ConfigError(f"jobs is {jobs}: at least 1 process is needed")
-    dataset = load(plan.data, columns=plan.columns)  # what is wrong with it shows before anything starts
+    dataset = plan.dataset()  # what is wrong with it shows before anything starts
     for cell in plan.cells():
         cell.drawn(dataset)
     _require_same_plan(plan, retained_digest(dataset.interactions), out, force)
@@ -181,7 +189,7 @@ def compare(
 
 def about(plan: Plan, command: str) -> dict[str, Any]:
     """What a reader of the table must know beside it."""
-    dataset = load(plan.data, columns=plan.columns)
+    dataset = suited_to(system_type(plan.systems[0]), plan.dataset())
     train, test = dataset.split(seed=plan.seeds[0])
     return {
         "data": dataset.name,
@@ -198,6 +206,7 @@ def about(plan: Plan, command: str) -> dict[str, Any]:
         "retract": __version__,
         "command": command,
         "skipped": plan.skipped(),
+        "notes": list(dataset.reading_notes),
     }
 
 
@@ -233,7 +242,7 @@ def _measure(plan: Plan, cell: Cell, methods: Sequence[str], out: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.read_bytes().endswith(b"\n"):
         path.write_bytes(path.read_bytes() + b"\n")  # what a killed process left must not swallow the next row
-    for row in cell.run(load(plan.data, columns=plan.columns), methods):
+    for row in cell.run(plan.dataset(), methods):
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
             file.flush()

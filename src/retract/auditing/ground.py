@@ -14,6 +14,7 @@ from retract import streams
 from retract.auditing.targets import Targets, choose_targets
 from retract.data import Catalog, Columns, Interactions, from_frame, to_dataset
 from retract.data.columns import USUAL, find_columns
+from retract.data.ids import normal_id
 from retract.data.readers import is_frame
 from retract.errors import ConfigError, DataError
 
@@ -168,7 +169,7 @@ def bring_together(
     lists = [list(one) for one in items]
     catalog = union(read.values(), lists)
     users: dict[str, Any] = {}
-    names = {str(name): name for one in lists for name in one}
+    names = {normal_id(name): name for one in lists for name in one}
     for one in reversed(told.values()):
         of_users, of_items = _originals(one, columns)
         users |= of_users
@@ -203,7 +204,7 @@ def union(read: Iterable[Interactions], items: Iterable[Sequence[Any]] = ()) -> 
     """One catalog of all their ids, in the order of their characters."""
     read = list(read)
     users = np.unique(np.concatenate([one.catalog.user_ids for one in read]))
-    lists = [np.array([str(name) for name in one], dtype=np.str_) for one in items]
+    lists = [np.array([normal_id(name) for name in one], dtype=np.str_) for one in items]
     return Catalog(users[users != ""], np.unique(np.concatenate([*(one.catalog.item_ids for one in read), *lists])))
 
 
@@ -232,7 +233,7 @@ def _originals(data: Any, columns: Columns) -> tuple[dict[str, Any], dict[str, A
         held = data.collect() if hasattr(data, "collect") else data
         at = find_columns([str(name) for name in held.columns], columns, "the data")
         users, items = (np.asarray(held[held.columns[at[role]]].unique()).tolist() for role in ("user", "item"))
-        return {str(name): name for name in users}, {str(name): name for name in items}
+        return {normal_id(name): name for name in users}, {normal_id(name): name for name in items}
     if hasattr(data, "indptr") and hasattr(data, "shape"):
         rows, width = data.shape
         return {str(row): row for row in range(rows)}, {str(column): column for column in range(width)}

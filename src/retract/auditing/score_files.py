@@ -6,7 +6,6 @@ was scored in all files is compared; what is missing from one is left out of all
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
@@ -21,7 +20,7 @@ from retract.auditing.standing import MODELS, ScoreAudit
 from retract.auditing.verdict import MARGIN
 from retract.data import Columns, Interactions
 from retract.data.columns import USUAL
-from retract.data.readers import read_file, require_polars
+from retract.data.readers import column_names, read_file, require_polars
 from retract.data.tables import encode
 from retract.errors import ConfigError, DataError
 
@@ -95,9 +94,9 @@ def read_scores(path: Path, columns: Columns = USUAL, score: str | None = None) 
     """
     if columns.rating is not None:
         raise ConfigError("a score file has scores, no ratings: name their column with score=, --score-col")
-    name = _score_column(path, score)
+    name = _score_column(path, columns, score)
     try:
-        table = read_file(path, Columns(user=columns.user, item=columns.item, rating=name))
+        table = read_file(path, replace(columns, rating=name))
     except FileNotFoundError:
         raise DataError(f"no such file: {path}; check the path") from None
     if name is None:
@@ -117,7 +116,7 @@ def read_scores(path: Path, columns: Columns = USUAL, score: str | None = None) 
     return pairs
 
 
-def _score_column(path: Path, wanted: str | None) -> str | None:
+def _score_column(path: Path, columns: Columns, wanted: str | None) -> str | None:
     """The file's own name of its column of scores; None where it has none, or cannot be read at all.
 
     Raises
@@ -125,25 +124,20 @@ def _score_column(path: Path, wanted: str | None) -> str | None:
     DataError
         If it was named and the file has no such column.
     """
-    seen = _header(path)
+    seen = _header(path, columns)
     if wanted is not None and seen and wanted.lower() not in [name.lower() for name in seen]:
         raise DataError(f"{path}: no column {wanted!r}; columns seen: {', '.join(seen)}; correct --score-col, score=")
     likely = [name for usual in NAMES for name in seen if name.lower() == usual]
     return wanted or (likely[0] if likely else None)
 
 
-def _header(path: Path) -> list[str]:
+def _header(path: Path, columns: Columns) -> list[str]:
     """The names of a file's columns; none where it cannot be read, which its reader says better."""
-    import polars as pl
     from polars.exceptions import PolarsError
 
     try:
-        if path.suffix.lower() == ".parquet":
-            return list(pl.read_parquet_schema(path))
-        with path.open(encoding="utf-8-sig") as file:
-            names = re.split("\t" if path.suffix.lower() != ".csv" else ",", file.readline())
-        return [name.strip().strip('"').split(":")[0] for name in names]
-    except (OSError, UnicodeDecodeError, PolarsError):
+        return column_names(path, columns)
+    except (OSError, DataError, PolarsError):
         return []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retract.cli.app import app
-from retract.cli.options import SYSTEMS, DataOptions, Json, Seed, names_of, settings_of, with_options
+from retract.cli.options import SYSTEMS, DataOptions, Json, Seed, names_of, options_of, settings_of, with_options
 from retract.cli.output import emit, grid, metric, note, progress_bars, telling_what_is_left
 from retract.errors import ConfigError
 from retract.report import wording
@@ -89,6 +89,7 @@ class Design:
             batches=_sizes(self.batches),
             attacks=tuple(names_of(self.attacks or [])),
             columns=source.columns,
+            at_least_rating=source.at_least_rating,
         )
 
 
@@ -115,6 +116,8 @@ def compare(
         rows = comparison.compare(plan, out, jobs=jobs, force=force, progress=bars)
     about = comparison.about(plan, _command(plan))
     page = write_comparison(out, rows, about)
+    for text in about["notes"]:
+        note(text)
     for skipped in about["skipped"]:
         if design.methods:
             note(f"left out: {skipped['method']} on {skipped['system']}: {skipped['reason']}")
@@ -159,7 +162,7 @@ def _command(plan: Plan) -> str:
         *([("batches", ",".join(map(str, plan.batches)))] if plan.batches else []),
         *(("set", f"{name}.{key}={value}") for name, of in (plan.settings or {}).items() for key, value in of.items()),
         *([("attacks", ",".join(plan.attacks))] if plan.attacks else []),
-        *((f"{name}-col", column) for name, column in asdict(plan.columns).items() if column is not None),
+        *options_of(plan.columns, plan.at_least_rating),
     ]
     return shlex.join(["retract", "compare", *(part for name, value in options for part in (f"--{name}", str(value)))])
 

@@ -23,7 +23,9 @@ SYSTEMS = "exact, fedshare, lightgcn, personalfr, receraser, unlearnrec, or one 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A trained folder.", show_default=False)]
 Data = Annotated[
     str,
-    typer.Option(metavar="FILE", help="CSV, TSV, Parquet, .inter, .dat or .data file, or movielens-small."),
+    typer.Option(
+        metavar="FILE", help="CSV, TSV, .txt, .inter, .dat, .data (also .gz, .zip), Parquet, or movielens-small."
+    ),
 ]
 User = Annotated[str, typer.Option(metavar="ID", help="The user's original id.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Key of all random draws.")]
@@ -83,6 +85,36 @@ class DataOptions:
     timestamp_col: Column = None
     fold_col: Column = None
     shared_col: Column = None
+    header: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            metavar="NAME,…",
+            help="What all columns are called, in their order, where there is no header: user,item,rating,timestamp; - "
+            "for one that is not read.",
+            show_default=False,
+            rich_help_panel="Columns of the data",
+        ),
+    ] = None
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How a text file is encoded, such as latin-1, where it is not UTF-8.",
+            show_default=False,
+            rich_help_panel="Columns of the data",
+        ),
+    ] = None
+    at_least_rating: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Leave out what is rated lower. What is rated 0 or below is no like, and left out in any case but by "
+            "personalfr.",
+            show_default=False,
+            rich_help_panel="Columns of the data",
+        ),
+    ] = None
 
     @property
     def columns(self) -> Columns:
@@ -90,13 +122,14 @@ class DataOptions:
         from retract.data import Columns
 
         names = (self.user_col, self.item_col, self.rating_col, self.timestamp_col, self.fold_col, self.shared_col)
-        return Columns(*names)
+        header = None if self.header is None else tuple(name.strip() for name in self.header.split(","))
+        return Columns(*names, names=header, encoding=self.encoding)
 
     def load(self) -> Dataset:
         """The data set."""
         from retract.data import load
 
-        return load(self.data, columns=self.columns)
+        return load(self.data, columns=self.columns, at_least_rating=self.at_least_rating)
 
 
 Items = Annotated[
@@ -259,6 +292,14 @@ class Which:
         if listed.given + (self.fraction is not None) + self.everything > 1:
             raise UsageError("give one of --items, --items-file, --fraction and --all")
         return listed.among(known()) if listed.given else None
+
+
+def options_of(columns: Columns, at_least_rating: float | None) -> list[tuple[str, object]]:
+    """Options that say how data is read, by name, as `DataOptions` takes them."""
+    given: list[tuple[str, object]] = [(f"{role}-col", name) for role, name in columns.roles.items()]
+    given += [("columns", ",".join(columns.names))] if columns.names is not None else []
+    given += [("encoding", columns.encoding)] if columns.encoding is not None else []
+    return given + ([("at-least-rating", f"{at_least_rating:g}")] if at_least_rating is not None else [])
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

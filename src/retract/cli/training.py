@@ -20,6 +20,7 @@ from retract.cli.options import (
     Settings,
     Share,
     Test,
+    options_of,
     settings_of,
     with_options,
 )
@@ -186,7 +187,7 @@ def tune(
     for name, numbers in values.items():
         for number in numbers:
             make_system("exact", {**config.model_dump(), name: number})  # refuses what is no setting or out of range
-    dataset = source.load()
+    dataset = source.load().likes()
     for text in dataset.notes:
         note(text)
     shared = Parts.of(dataset, EXACT.share, Choice(share, test), seed).sharing.shared
@@ -204,7 +205,8 @@ def tune(
         for one in found
     ]
     fields = {"system": "exact", "best": dict(found[0].settings), "candidates": candidates}
-    hint = f"Next: retract train exact --data {source.data} {best} --out DIR"
+    read = "".join(f"--{name} {value} " for name, value in options_of(source.columns, source.at_least_rating))
+    hint = f"Next: retract train exact --data {source.data} {read}{best} --out DIR"
     emit(fields, as_json, grid(columns, rows, numeric=columns), hint)
 
 

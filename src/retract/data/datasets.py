@@ -13,10 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from retract.data.catalog import Catalog
 from retract.data.columns import USUAL, Columns
+from retract.data.ids import normal_id
 from retract.data.interactions import Interactions
 from retract.data.readers import is_frame, is_known_kind, read_file, read_frame
 from retract.data.splits import split_per_user
-from retract.data.tables import Table, encode
+from retract.data.table import Table
+from retract.data.tables import encode
+from retract.data.text_files import data_name
 from retract.errors import DataError
 
 if TYPE_CHECKING:
@@ -71,8 +74,52 @@ class Dataset:
             return split_per_user(self.interactions, test, seed)
         return self.interactions.where(~self.is_test), self.interactions.where(self.is_test)
 
+    @property
+    def reading_notes(self) -> tuple[str, ...]:
+        """The notes on what was read, without those on what it means for testing."""
+        on_testing = _notes_on_testing(self.interactions, self.is_test)
+        return tuple(note for note in self.notes if note not in on_testing)
 
-def load(source: str | Path, *, columns: Columns = USUAL) -> Dataset:
+    def likes(self) -> Dataset:
+        """The data set of what people like: without ratings of 0 and below; as it is where nothing is rated so.
+
+        Raises
+        ------
+        DataError
+            If nothing is left.
+        """
+        if self.interactions.ratings is None:
+            return self
+        return self._rated(self.interactions.ratings > 0, "0 or below, which is no like")
+
+    def at_least(self, rating: float) -> Dataset:
+        """The data set without what is rated below `rating`.
+
+        Raises
+        ------
+        DataError
+            If there are no ratings, or nothing is left.
+        """
+        if self.interactions.ratings is None:
+            raise DataError(f"{self.name} has no ratings: leave --at-least-rating, at_least_rating= out")
+        return self._rated(self.interactions.ratings >= np.float32(rating), f"below {rating:g}")
+
+    def _rated(self, keep: NDArray[np.bool_], what: str) -> Dataset:
+        """The part to keep; users and items of whom nothing is kept leave the catalog, as if they had not been read."""
+        if keep.all():
+            return self
+        if not keep.any():
+            raise DataError(
+                f"{self.name}: nothing is left to learn from, for all {len(keep):,} interactions are rated {what}; if "
+                "the numbers are no ratings, name the columns without them: --columns user,item,-"
+            )
+        is_test, is_shared = (None if of is None else of[keep] for of in (self.is_test, self.is_shared))
+        interactions = self.interactions.where(keep).without_lost(self.interactions)
+        notes = (*self.reading_notes, f"left out because rated {what}: {int((~keep).sum()):,} of {len(keep):,}")
+        return Dataset(self.name, interactions, is_test, (*notes, *_notes_on_testing(interactions, is_test)), is_shared)
+
+
+def load(source: str | Path, *, columns: Columns = USUAL, at_least_rating: float | None = None) -> Dataset:
     """Load a file, or a data set by name.
 
     Ids are kept as text. Users and items stand in numeric order where all their ids are integers, else in the order
@@ -81,11 +128,13 @@ def load(source: str | Path, *, columns: Columns = USUAL) -> Dataset:
     Parameters
     ----------
     source
-        A path to a CSV, TSV, Parquet, RecBole `.inter`, MovieLens `ratings.dat` or `u.data` file; or the name of a data
-        set: `movielens-small`, or one that a package plugs in. A name goes before a path unless the path is that of an
-        existing file of one of these kinds; a `Path` is never a name.
+        A path to a CSV, TSV, Parquet, RecBole `.inter`, MovieLens `ratings.dat` or `u.data` file, text also as `.gz` or
+        `.zip`; or the name of a data set: `movielens-small`, or one that a package plugs in. A name goes before a path
+        unless the path is that of an existing file of one of these kinds; a `Path` is never a name.
     columns
         The columns' names where they are not the usual ones.
+    at_least_rating
+        Leave out what is rated lower; all rows are kept unless given.
 
     Raises
     ------
@@ -100,15 +149,15 @@ def load(source: str | Path, *, columns: Columns = USUAL) -> Dataset:
     if isinstance(source, str) and _is_name(source, path):
         if columns != USUAL:
             raise DataError(f"the columns of {source} are known: leave --user-col and its like out")
-        return _named(source)
+        return _from(_named(source), at_least_rating)
     try:
-        return dataset_of(path.stem, read_file(path, columns))
+        return _from(dataset_of(data_name(path), read_file(path, columns)), at_least_rating)
     except FileNotFoundError:
         known = ", ".join(_names())
         raise DataError(f"no such file: {path}; check the path, or name a known data set: {known}") from None
 
 
-def to_dataset(data: Any, *, columns: Columns = USUAL) -> Dataset:
+def to_dataset(data: Any, *, columns: Columns = USUAL, at_least_rating: float | None = None) -> Dataset:
     """The data set that somebody hands in, in whatever form.
 
     Parameters
@@ -118,6 +167,8 @@ def to_dataset(data: Any, *, columns: Columns = USUAL) -> Dataset:
         a SciPy CSR matrix or array.
     columns
         The columns' names where they are not the usual ones; for files and frames.
+    at_least_rating
+        Leave out what is rated lower; all rows are kept unless given.
 
     Raises
     ------
@@ -128,6 +179,11 @@ def to_dataset(data: Any, *, columns: Columns = USUAL) -> Dataset:
     MissingExtraError
         If it is a file or a data frame and polars is not installed.
     """
+    return _from(_read(data, columns), at_least_rating)
+
+
+def _read(data: Any, columns: Columns) -> Dataset:
+    """All rows of what somebody hands in."""
     if isinstance(data, str | Path):
         return load(data, columns=columns)
     if is_frame(data):
@@ -148,6 +204,10 @@ def to_dataset(data: Any, *, columns: Columns = USUAL) -> Dataset:
     )
 
 
+def _from(dataset: Dataset, rating: float | None) -> Dataset:
+    return dataset if rating is None else dataset.at_least(rating)
+
+
 def from_frame(frame: object, *, columns: Columns = USUAL, name: str = "frame") -> Dataset:
     """The data set in a pandas or polars data frame, its columns found and its ids ordered as by `load`.
 
@@ -164,12 +224,13 @@ def from_frame(frame: object, *, columns: Columns = USUAL, name: str = "frame") 
 def from_csr(
     matrix: sp.csr_matrix | sp.csr_array, user_ids: ArrayLike | None = None, item_ids: ArrayLike | None = None
 ) -> Dataset:
-    """The data set in a sparse user x item matrix; entries that are zero are no interactions.
+    """The data set in a sparse user x item matrix: every entry that is stored is an interaction, one of 0 too.
 
     Parameters
     ----------
     matrix
-        SciPy sparse, shape [n_users, n_items]. Its values are ratings unless all are 1.
+        SciPy sparse, shape [n_users, n_items]. Its values are ratings unless all are 1. Zeros that a matrix stores are
+        ratings of 0, as a file has them; `matrix.eliminate_zeros()` takes them out.
     user_ids, item_ids
         Unique ids, shapes [n_users] and [n_items]; by default the row and column numbers. Codes are the positions
         in the matrix, also for users and items without an interaction.
@@ -183,9 +244,8 @@ def from_csr(
         raise DataError(f"expected a SciPy CSR matrix of users x items, got {type(matrix).__name__}: convert it first")
     held = matrix.copy()
     held.sum_duplicates()  # what SciPy means by repeated entries; also sorts them
-    held.eliminate_zeros()
     if not held.nnz:
-        raise DataError("the matrix has no entry but zeros: there is nothing to learn from")
+        raise DataError("the matrix has no entry: there is nothing to learn from")
     n_users, n_items = held.shape
     catalog = Catalog(_ids("user", user_ids, n_users), _ids("item", item_ids, n_items))
     users = np.repeat(np.arange(n_users), np.diff(held.indptr))
@@ -202,8 +262,9 @@ def dataset_of(name: str, table: Table) -> Dataset:
     DataError
         On the first value that is not what it must be.
     """
-    interactions, is_test, is_shared = encode(table)
-    return Dataset(name, interactions, is_test, _notes(interactions, is_test), is_shared)
+    found = encode(table)
+    notes = (*found.notes, *_notes(found.interactions, found.is_test))
+    return Dataset(name, found.interactions, found.is_test, notes, found.is_shared)
 
 
 def _is_name(source: str, path: Path) -> bool:
@@ -250,7 +311,8 @@ def _finite(data: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]) -> ND
 
 
 def _ids(kind: str, given: ArrayLike | None, n: int) -> NDArray[np.str_]:
-    ids: NDArray[np.str_] = np.asarray(np.arange(n) if given is None else given).astype(np.str_)
+    ids: NDArray[np.str_] = np.asarray(np.arange(n) if given is None else given)
+    ids = np.array([normal_id(one) for one in ids.ravel().tolist()], dtype=np.str_).reshape(ids.shape)
     if ids.shape != (n,):
         raise DataError(f"the matrix has {n} {kind}s, {kind}_ids has shape {ids.shape}: give one id for each")
     unique, counts = np.unique(ids, return_counts=True)
@@ -262,9 +324,21 @@ def _ids(kind: str, given: ArrayLike | None, n: int) -> NDArray[np.str_]:
 
 
 def _notes(interactions: Interactions, is_test: NDArray[np.bool_] | None) -> tuple[str, ...]:
+    return (*_notes_on_duplicates(interactions), *_notes_on_testing(interactions, is_test))
+
+
+def _notes_on_duplicates(interactions: Interactions) -> tuple[str, ...]:
+    if not interactions.duplicates:
+        return ()
+    rated = interactions.ratings is not None
+    counts = "the mean of its ratings counts" if rated else "each counts once"
+    if interactions.timestamps is not None:
+        counts = "the latest of each counts"
+    return (f"{_count(interactions.duplicates, 'duplicate interaction')} left out: {counts}",)
+
+
+def _notes_on_testing(interactions: Interactions, is_test: NDArray[np.bool_] | None) -> tuple[str, ...]:
     notes: list[str] = []
-    if dropped := interactions.duplicates:
-        notes.append(f"{_count(dropped, 'duplicate interaction')} dropped (the last of each was kept)")
     degrees = interactions.user_degrees()
     if is_test is None:
         if single := int((degrees == 1).sum()):

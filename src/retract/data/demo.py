@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from retract.data.columns import USUAL
 from retract.data.datasets import Dataset, dataset_of
 from retract.data.readers import read_file, read_frame, require_polars
-from retract.data.tables import Table
+from retract.data.table import Table
 from retract.errors import DataError
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ FEW_PIECES = 1000
 class Interactions:
     """A set of interactions over a catalog, sorted by (user, item), each pair once.
 
-    Build one with `Interactions.of`, which sorts, validates and drops duplicates; the constructor trusts its input.
+    Build one with `Interactions.of`, which sorts, validates and makes one of equal pairs; the constructor trusts what
+    it gets.
 
     Parameters
     ----------
@@ -57,7 +58,9 @@ class Interactions:
         ratings: ArrayLike | None = None,
         timestamps: ArrayLike | None = None,
     ) -> Interactions:
-        """Sort, validate and drop duplicates (the last of equal pairs in input order is kept).
+        """Sort, validate and make one of equal pairs: the latest time counts, and of several ratings then their mean.
+
+        The order of the input never matters.
 
         Raises
         ------
@@ -78,10 +81,11 @@ class Interactions:
             raise DataError(f"rating at row {row} is {rating_values[row]}: ratings must be finite numbers")
         keys = user_codes * catalog.n_items + item_codes
         if len(keys) > 1 and not (keys[1:] > keys[:-1]).all():
-            kept, order = last_of_each(keys, catalog.n_users * catalog.n_items)
-            user_codes, item_codes = kept // catalog.n_items, kept % catalog.n_items
-            rating_values = None if rating_values is None else rating_values[order]
-            times = None if times is None else times[order]
+            rows, begins = latest_of_each(keys, catalog.n_users * catalog.n_items, times)
+            first = rows[begins] if len(rows) > len(begins) else rows
+            user_codes, item_codes = user_codes[first], item_codes[first]
+            rating_values = None if rating_values is None else _means(rating_values[rows], begins)
+            times = None if times is None else times[first]
         else:  # columns of its own: what the caller does to its arrays later must not change a frozen set
             user_codes, item_codes = user_codes.copy(), item_codes.copy()
             rating_values = None if rating_values is None else rating_values.copy()
@@ -173,6 +177,15 @@ class Interactions:
         """The interactions of some users."""
         return self.where(np.isin(self.users, np.asarray(users)))
 
+    def without_lost(self, before: Interactions) -> Interactions:
+        """A part of `before`, over a catalog without the users and items that are left with none of theirs."""
+        kept_users, kept_items = (
+            (of(self) > 0) | (of(before) == 0) for of in (Interactions.user_degrees, Interactions.item_degrees)
+        )
+        users, items = np.cumsum(kept_users) - 1, np.cumsum(kept_items) - 1
+        catalog = self.catalog.where(kept_users, kept_items)
+        return replace(self, catalog=catalog, users=users[self.users], items=items[self.items])
+
     def over(self, catalog: Catalog) -> Interactions:
         """The same interactions over a catalog that appends users and items to this one's.
 
@@ -256,19 +269,50 @@ class Interactions:
             raise DataError("these interactions belong to different catalogs: load them from the same data set")
 
 
-def last_of_each(keys: NDArray[np.int64], bound: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The distinct keys (all below `bound`), ascending, and where each stands last."""
+def latest_of_each(
+    keys: NDArray[np.int64], bound: int, times: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of each distinct key (all below `bound`), keys ascending: those of its latest time, or all of them.
+
+    Returns
+    -------
+    rows
+        Positions in the input.
+    begins
+        Where the rows of each key begin in `rows`.
+    """
     n = len(keys)
     if bound * n < 2**63:  # position in the low digits: sorting numbers is thrice as fast as sorting their positions
         packed = keys * n
         packed += np.arange(n)
         packed.sort()
-        keys, order = packed // n, packed % n
+        keys, rows = packed // n, packed % n
     else:
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-    last = np.append(keys[1:] != keys[:-1], True)
-    return keys[last], order[last]
+        rows = np.argsort(keys, kind="stable")
+        keys = keys[rows]
+    begins = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    if times is None or len(begins) == n:
+        return rows, begins
+    counts = np.diff(begins, append=n)
+    several = counts > 1
+    places = np.flatnonzero(np.repeat(several, counts))  # of the rows that are not alone, which are few
+    when = times[rows[places]]
+    starts = np.append(0, np.cumsum(counts[several])[:-1])
+    older = places[when < np.repeat(np.maximum.reduceat(when, starts), counts[several])]
+    return np.delete(rows, older), begins - np.searchsorted(older, begins)
+
+
+def _means(ratings: NDArray[np.float32], begins: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The mean of each group of ratings; groups are sorted first, so that sums do not depend on the rows' order."""
+    if len(ratings) == len(begins):
+        return ratings
+    counts, found = np.diff(begins, append=len(ratings)), ratings[begins]
+    several = counts > 1
+    values = ratings[np.repeat(several, counts)].astype(np.float64)
+    order = np.lexsort((values, np.repeat(np.arange(several.sum()), counts[several])))
+    starts = np.append(0, np.cumsum(counts[several])[:-1])
+    found[several] = np.add.reduceat(values[order], starts) / counts[several]
+    return found
 
 
 def _check_codes(kind: str, codes: NDArray[np.int64], bound: int) -> None:

@@ -1,71 +1,29 @@
-"""Readers: CSV, TSV, Parquet, RecBole `.inter`, MovieLens `ratings.dat` and `u.data`, pandas and polars frames."""
+"""Readers: text files of all kinds, Parquet, pandas and polars frames."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retract.data.columns import Columns, find_columns
-from retract.data.tables import Table
+from retract.data.columns import Columns, find_columns, names_of, unread_note
+from retract.data.table import Table
+from retract.data.text_files import header_names, is_text, read_text
 from retract.errors import DataError, missing_extra
 
 if TYPE_CHECKING:
     import polars as pl
 
-_MOVIELENS = ("user", "item", "rating", "timestamp")
-
-
-@dataclass(frozen=True)
-class _Text:
-    """A dialect of delimited text; `names` are the columns where the file has no header."""
-
-    separator: str
-    quoted: bool = True
-    names: tuple[str, ...] | None = None
-    typed_header: bool = False
-
-    @property
-    def delimiter(self) -> str:
-        """What the parsers split at: they know single characters only, so a longer separator is split afterwards."""
-        return self.separator if len(self.separator) == 1 else "\x01"
-
-    def fields(self, record: list[str]) -> list[str]:
-        """A record's fields, also where the separator is longer than one character."""
-        return record if len(self.separator) == 1 else record[0].split(self.separator)
-
-    def open(self, path: Path) -> Iterator[tuple[int, list[str]]]:
-        """Every record that is not an empty line, with the 1-based line where it starts."""
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(
-                file,
-                delimiter=self.delimiter,
-                quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
-                strict=True,
-            )
-            line = 1
-            for record in reader:
-                if record:
-                    yield line, self.fields(record)
-                line = reader.line_num + 1
-
-
-_TEXTS = {
-    ".csv": _Text(","),
-    ".tsv": _Text("\t"),
-    ".inter": _Text("\t", quoted=False, typed_header=True),
-    ".dat": _Text("::", quoted=False, names=_MOVIELENS),
-    ".data": _Text("\t", quoted=False, names=_MOVIELENS),
-}
-_KNOWN = ".csv, .tsv, .parquet, .inter (RecBole), .dat (MovieLens ratings.dat), .data (MovieLens u.data)"
+_KNOWN = (
+    ".csv, .tsv, .txt, .parquet, .inter (RecBole), .dat (MovieLens ratings.dat), .data (MovieLens u.data), and text as "
+    ".gz or .zip"
+)
 
 
 def is_known_kind(path: Path) -> bool:
     """Whether its extension is that of files that can be read."""
-    return path.suffix.lower() in (".parquet", *_TEXTS)
+    return path.suffix.lower() == ".parquet" or is_text(path)
 
 
 def require_polars(what: str, extra: str = "files") -> None:
@@ -106,11 +64,20 @@ def read_file(path: Path, columns: Columns) -> Table:
         with path.open("rb"):  # a file that may not be read fails here, with the system's own words
             pass
         require_polars(f"reading {path}")
-        return _read_parquet(path, columns) if kind == ".parquet" else _read_text(path, _TEXTS[kind], columns)
+        return _read_parquet(path, columns) if kind == ".parquet" else read_text(path, columns)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def column_names(path: Path, columns: Columns) -> list[str]:
+    """What a file calls its columns, in their order; errors as of `read_file`."""
+    if path.suffix.lower() != ".parquet":
+        return header_names(path, columns)
+    import polars as pl
+
+    return list(names_of(list(pl.read_parquet_schema(path)), columns, str(path)))
 
 
 def is_frame(data: object) -> bool:
@@ -140,7 +107,7 @@ def read_frame(frame: object, columns: Columns, source: str) -> Table:
     if not len(held):
         raise DataError(f"{source} has no rows: there is nothing to learn from")
     taken = pl.DataFrame({role: at(position) for role, position in found.items()})
-    return Table(source, taken, {role: seen[at] for role, at in found.items()}, _row)
+    return _table(source, taken, names_of(seen, columns, source), found)
 
 
 def _is_of(data: object, package: str, *names: str) -> bool:
@@ -167,10 +134,6 @@ def _from_pandas(column: Any) -> pl.Series:
     return pl.Series([str(value) if known else None for value, known in present], dtype=pl.String)
 
 
-def _row(row: int) -> str:
-    return f"row {row + 1}"
-
-
 def _read_parquet(path: Path, columns: Columns) -> Table:
     import polars as pl
     from polars.exceptions import PanicException, PolarsError
@@ -179,8 +142,7 @@ def _read_parquet(path: Path, columns: Columns) -> Table:
         file = pl.scan_parquet(path, glob=False)
         seen = file.collect_schema().names()
         found = find_columns(seen, columns, str(path))
-        names = {role: seen[at] for role, at in found.items()}
-        wanted = [pl.col(name).alias(role) for role, name in names.items()]
+        wanted = [pl.col(seen[at]).alias(role) for role, at in found.items()]
         frame = file.select(wanted).collect()
     except (PolarsError, PanicException):  # on some damage polars panics
         raise DataError(
@@ -188,90 +150,10 @@ def _read_parquet(path: Path, columns: Columns) -> Table:
         ) from None
     if not len(frame):
         raise DataError(f"{path} has columns but no rows: there is nothing to learn from")
-    return Table(str(path), frame, names, _row)
+    return _table(str(path), frame, names_of(seen, columns, str(path)), found)
 
 
-def _read_text(path: Path, text: _Text, columns: Columns) -> Table:
-    from polars.exceptions import PolarsError
-
-    seen = _header(path, text)
-    found = find_columns(seen, columns, str(path))
-    try:
-        frame = _parse(path, text, len(seen), found)
-    except PolarsError:
-        raise _diagnosis(path, text, len(seen)) from None
-    if not len(frame):
-        raise DataError(f"{path} has a header but no rows: there is nothing to learn from")
-    names = {role: seen[at] for role, at in found.items()}
-    return Table(str(path), frame, names, lambda row: _line(path, text, row))
-
-
-def _header(path: Path, text: _Text) -> list[str]:
-    """The column names, from the first record or, where the format has none, from the format."""
-    try:
-        line, first = next(text.open(path), (1, []))
-    except (csv.Error, UnicodeDecodeError):
-        raise _diagnosis(path, text, 0) from None
-    if not any(field.strip() for field in first):
-        raise DataError(f"{path} is empty: write the interactions into it, or give another file")
-    if text.names is not None:
-        if len(first) != len(text.names):
-            layout = text.separator.replace("\t", "<tab>").join(text.names)
-            raise DataError(f"{path}, line {line}: {_count(len(first))} where {layout} was expected")
-        return list(text.names)
-    return [name.split(":")[0].strip() if text.typed_header else name.strip() for name in first]
-
-
-def _parse(path: Path, text: _Text, width: int, found: dict[str, int]) -> pl.DataFrame:
-    """The wanted fields as text, blanks around them cut off, empty ones null; blank rows left out."""
-    import polars as pl
-
-    split = len(text.separator) > 1
-    rows = pl.scan_csv(
-        path,
-        separator=text.delimiter,
-        quote_char='"' if text.quoted else None,
-        has_header=text.names is None,
-        new_columns=["line"] if split else [str(at) for at in range(width)],
-        infer_schema=False,
-        glob=False,
-    ).filter(pl.any_horizontal(pl.all().str.strip_chars() != ""))
-    if split:
-        fields = pl.col("line").str.splitn(text.separator, width)
-        rows = rows.select(fields.struct.rename_fields([str(at) for at in range(width)])).unnest("line")
-    wanted = rows.select(pl.col(str(at)).str.strip_chars().alias(role) for role, at in found.items())
-    return wanted.with_columns(pl.when(pl.all() != "").then(pl.all())).collect()
-
-
-def _line(path: Path, text: _Text, row: int) -> str:
-    """Where the row stands: blank lines are no rows, and a quoted field may span lines, so the file is read again."""
-    try:
-        records = text.open(path)
-        if text.names is None:
-            next(records)
-        for line, record in records:
-            if any(field.strip() for field in record):
-                if row == 0:
-                    return f"line {line}"
-                row -= 1
-    except (csv.Error, UnicodeDecodeError):
-        pass  # the fast parser is more lenient; the row still says where
-    return _row(row)
-
-
-def _diagnosis(path: Path, text: _Text, width: int) -> DataError:
-    """What is wrong with a text file that the fast parser refused: the slow one knows the line."""
-    line = 0
-    try:
-        for line, record in text.open(path):
-            if width and len(record) > width:
-                return DataError(f"{path}, line {line}: {_count(len(record))} where the header has {width}: correct it")
-    except UnicodeDecodeError:
-        return DataError(f"{path} is not UTF-8 text: save it as UTF-8")
-    except csv.Error as error:
-        return DataError(f"{path}, after line {line}: {error}: correct the quotes")
-    return DataError(f"{path} cannot be read as {path.suffix} text: check its quotes and separators")
-
-
-def _count(fields: int) -> str:
-    return "1 field" if fields == 1 else f"{fields} fields"
+def _table(source: str, frame: pl.DataFrame, names: Sequence[str], found: dict[str, int]) -> Table:
+    """A table whose rows are counted from 1."""
+    called = {role: names[at] for role, at in found.items()}
+    return Table(source, frame, called, lambda row: f"row {row + 1}", unread_note(names, found))

@@ -22,6 +22,7 @@ from retract.stores.requests import codes_of, named_by, pending_of
 from retract.stores.suppression import Suppression
 from retract.systems.abilities import Extendable, FixedItems
 from retract.systems.base import Progress, Stopwatch, no_progress
+from retract.systems.likes import suited_to
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def extended(
     SharingError
         If `share` lies outside [0, 1], or has to be said and is not.
     """
-    server = _extendable(held)
+    server, dataset = _extendable(held), suited_to(held.system.type, dataset)
     came = _admitted(held, dataset, suppression or Suppression(), again)
     dataset, catalog = came.dataset, held.catalog.extended_by(came.dataset.interactions.catalog)
     before = _over(held, catalog)
@@ -131,9 +132,7 @@ def extended(
     # Also where nothing is new: a wrong ratio is refused in any case.
     new, told = came.kept(sharing_of(fresh, share, said, usual, seed))
     pending = named_by(asked, "erase", held.trained.shared).over(catalog)
-    notes = [*came.notes, *told, *_notes_on_held(before, offered, pending)]
-    if dropped := dataset.interactions.duplicates:
-        notes.append(f"duplicates dropped, the last of each kept: {dropped:,}")
+    notes = [*came.notes, *told, *_notes_on_held(before, offered, pending), *dataset.reading_notes]
     after, seconds, changed = held, 0.0, bool(len(fresh) or len(fresh_test))
     if changed:
         devices, test, forgone = _joined(before, new, fresh_test)

@@ -34,6 +34,7 @@ from retract.stores.measuring import Metrics, measured
 from retract.stores.versions import DEVICES, SERVER, require_replaceable
 from retract.systems.abilities import learnt_from
 from retract.systems.base import Checkpoint, Progress, no_progress
+from retract.systems.likes import suited_to
 from retract.systems.system import System
 
 
@@ -159,9 +160,9 @@ def train_folder(
     SharingError
         If `share` lies outside [0, 1], or has to be said and is not.
     """
-    options = options or TrainOptions()
+    options, dataset = options or TrainOptions(), suited_to(system.type, dataset)
     require_replaceable(out, options.force or options.resume)
-    folder = TrainedFolder(out)
+    folder = TrainedFolder(out, options.key)
     came = admitted(dataset, folder.suppression(), options.again)
     whole = replace(came.dataset, is_test=None) if options.evaluate else came.dataset
     parts, kept = _parts(came, whole, system, options.choice, options.seed)
@@ -169,7 +170,6 @@ def train_folder(
     checkpoint = place.taken_up() if options.resume else None
     if checkpoint is None:
         place.begin(options.force)
-    folder = TrainedFolder(out, options.key)
     said = folder.seals.ready(anew=True)
     if options.evaluate and place.measured is None:
         place.measured = _evaluated(system, came, options, progress)

@@ -63,6 +63,9 @@ class SystemType:
     share
         The part of their interactions that users usually share, in [0, 1]; None where it is theirs to choose, so that
         somebody has to say it.
+    learns_ratings
+        Whether it learns how its users rate, low ratings too, where the data has ratings. All other systems learn what
+        people like.
     """
 
     name: str
@@ -71,6 +74,7 @@ class SystemType:
     device_half: str
     extra: str | None = None
     share: float | None = 1.0
+    learns_ratings: bool = False
 
     def __call__(self, config: SystemConfig | None = None) -> System:
         """A system with these settings; the defaults unless given."""

@@ -11,7 +11,8 @@ from retract.data import load
 from retract.report.demo import write_demo
 from retract.report.page import Setting, require_page
 from retract.systems.base import Progress, Stopwatch, no_progress
-from retract.systems.fedshare import FedShareConfig
+from retract.systems.fedshare import FEDSHARE, FedShareConfig
+from retract.systems.likes import suited_to
 
 
 def run_demo(
@@ -50,7 +51,7 @@ def run_demo(
     require_page()
     watch = Stopwatch()
     progress("loading the data", 0, 1)
-    dataset = load(data)
+    dataset = suited_to(FEDSHARE, load(data))
     progress("loading the data", 1, 1)
     story = tell(dataset, seed=seed, config=config, progress=progress)
     progress("writing the report", 0, 1)

@@ -10,6 +10,7 @@ PERSONALFR = SystemType(
     "retract.systems.personalfr.client:PersonalFRDevice",
     extra="learn",
     share=0.0,
+    learns_ratings=True,
 )
 
 __all__ = ["PERSONALFR", "PersonalFRConfig"]
