@@ -61,7 +61,7 @@ def test_who_has_every_item_is_told_that_nothing_is_left(tmp_path: Path) -> None
     assert retract("train", "exact", "--data", data, "--out", tmp_path / "m", "--share", 1).code == 0
     answer = retract("recommend", tmp_path / "m", "--user", "all", "--json")
     assert (answer.code, answer.json["items"]) == (0, [])
-    assert answer.err == "note: nothing is left to recommend: user all has all items that the model knows\n"
+    assert answer.err == "note: nothing is left to recommend: the user has had every item\n"
     assert retract("recommend", tmp_path / "m", "--user", "u1").err == ""
 
 

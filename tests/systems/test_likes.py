@@ -71,8 +71,8 @@ def test_notes_of_others_stay_and_those_on_testing_are_made_anew():
     data = from_frame(ROWS.drop("fold"))
     told = Dataset("own", data.interactions, None, ("of another package",)).at_least(3)
     assert told.notes == (
-        "of another package",
         "left out because rated below 3: 4 of 6",
+        "of another package",
         "2 users have a single interaction: they are trained on, never tested",
     )
 

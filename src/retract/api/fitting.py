@@ -21,7 +21,7 @@ class Fit:
     Parameters
     ----------
     dataset
-        All of it.
+        All of it that the system learns from.
     ids, library
         How the caller writes ids, and in which frame library.
     """
@@ -32,10 +32,9 @@ class Fit:
 
     @classmethod
     def of(cls, kind: SystemType, data: object, columns: Columns | None, at_least_rating: float | None) -> Fit:
-        """Read whatever form the data has, as it suits a system."""
-        named = columns or USUAL
+        """Read whatever form the data has, and take what the system learns from."""
+        named, library = columns or USUAL, library_of(data)
         dataset = suited_to(kind, to_dataset(data, columns=named, at_least_rating=at_least_rating))
-        library = library_of(data)
         own = {} if library is None else _own_names(data, named, dataset.name)
         return cls(dataset, Ids.of(data, dataset.interactions.catalog, own), library)
 

@@ -15,8 +15,7 @@ from retract.api.fitting import Fit, recoded
 from retract.api.frames import Ids
 from retract.api.keeping import keep
 from retract.api.receipt import Receipt
-from retract.data import Columns, to_dataset
-from retract.data.columns import USUAL
+from retract.data import Columns
 from retract.errors import ConfigError, DataError
 from retract.models.recommender import Recommender, Scores, recommend
 from retract.stores.devices import MemoryDevices
@@ -310,7 +309,7 @@ class Model:
         SharingError
             If `share` has to be given: a column said what was shared so far, and this data has none.
         """
-        held, dataset = self._fitted, to_dataset(data, columns=columns or USUAL, at_least_rating=at_least_rating)
+        held, dataset = self._fitted, Fit.of(self.kind, data, columns, at_least_rating).dataset
         asked = [(request, self._asked[request.id]) for request in self.pending]
         known = self._suppression
         found = extended(held, dataset, asked, known, share=share, again=again, seed=self.seed, progress=progress)

@@ -61,9 +61,6 @@ def recommend(
             found = reading.recommend_folder(folder, user, k)
     for text in found.notes:
         note(text)
-    if not found.items and not found.notes:
-        who = "these are" if user is None else f"user {user} has"
-        note(f"nothing is left to recommend: {who} all items that the model knows")
     titled = any(line.title != line.item for line in found.items)
     columns = ["", "item", *(["title"] if titled else []), found.scale]
     rows = [

@@ -67,11 +67,6 @@ class Catalog:
         item_ids = np.append(self.item_ids, other.item_ids[fresh])
         return Catalog(np.append(self.user_ids, users), item_ids, titles)
 
-    def where(self, users: NDArray[np.bool_], items: NDArray[np.bool_]) -> Catalog:
-        """The catalog of some users and items, in their order here; masks of shapes [n_users] and [n_items]."""
-        titles = None if self.titles is None else self.titles[items]
-        return Catalog(self.user_ids[users], self.item_ids[items], titles)
-
     def without_users(self, codes: NDArray[np.int64]) -> Catalog:
         """The same codes, but some users' ids are gone: empty text stands in their place and names nobody."""
         user_ids = self.user_ids.copy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -105,7 +105,7 @@ class Dataset:
         return self._rated(self.interactions.ratings >= np.float32(rating), f"below {rating:g}")
 
     def _rated(self, keep: NDArray[np.bool_], what: str) -> Dataset:
-        """The part to keep; users and items of whom nothing is kept leave the catalog, as if they had not been read."""
+        """The part to keep, and a note on the rest."""
         if keep.all():
             return self
         if not keep.any():
@@ -113,10 +113,33 @@ class Dataset:
                 f"{self.name}: nothing is left to learn from, for all {len(keep):,} interactions are rated {what}; if "
                 "the numbers are no ratings, name the columns without them: --columns user,item,-"
             )
-        is_test, is_shared = (None if of is None else of[keep] for of in (self.is_test, self.is_shared))
-        interactions = self.interactions.where(keep).without_lost(self.interactions)
-        notes = (*self.reading_notes, f"left out because rated {what}: {int((~keep).sum()):,} of {len(keep):,}")
-        return Dataset(self.name, interactions, is_test, (*notes, *_notes_on_testing(interactions, is_test)), is_shared)
+        note = f"left out because rated {what}: {int((~keep).sum()):,} of {len(keep):,}"
+        return replace(self, notes=(note, *self.notes)).only(keep)
+
+    def only(self, stays: NDArray[np.bool_], *, idle: bool = True) -> Dataset:
+        """The part where `stays` (shape [n]) is true; users and items that have nothing left are not known.
+
+        Parameters
+        ----------
+        idle
+            Whether items that had nothing before stay, such as those of a list of titles.
+        """
+        if stays.all() and idle:
+            return self
+        rows, catalog = self.interactions, self.interactions.catalog
+        users, items = (
+            _places(catalog.n_users, rows.users, stays, True),
+            _places(catalog.n_items, rows.items, stays, idle),
+        )
+        titles = None if catalog.titles is None else catalog.titles[items >= 0]
+        smaller = Catalog(catalog.user_ids[users >= 0], catalog.item_ids[items >= 0], titles)
+        some = rows.where(stays)
+        left = replace(
+            some, catalog=smaller, users=users[some.users], items=items[some.items], duplicates=rows.duplicates
+        )
+        is_test, is_shared = (None if flag is None else flag[stays] for flag in (self.is_test, self.is_shared))
+        notes = (*self.reading_notes, *_notes_on_testing(left, is_test))
+        return Dataset(self.name, left, is_test, notes, is_shared)
 
 
 def load(source: str | Path, *, columns: Columns = USUAL, at_least_rating: float | None = None) -> Dataset:
@@ -202,6 +225,14 @@ def _read(data: Any, columns: Columns) -> Dataset:
         f"{type(data).__name__} is no data to learn from: give a data set, interactions, a path or a name, a pandas or "
         "polars data frame, or a SciPy CSR matrix of users x items"
     )
+
+
+def _places(n: int, codes: NDArray[np.int64], stays: NDArray[np.bool_], idle: bool) -> NDArray[np.int64]:
+    """The new code of each of n old ones; -1 for one that loses all it had, or that had nothing and need not stay."""
+    goes = np.full(n, not idle)
+    goes[codes[~stays]] = True
+    goes[codes[stays]] = False
+    return np.where(goes, -1, np.cumsum(~goes) - 1)
 
 
 def _from(dataset: Dataset, rating: float | None) -> Dataset:

@@ -177,15 +177,6 @@ class Interactions:
         """The interactions of some users."""
         return self.where(np.isin(self.users, np.asarray(users)))
 
-    def without_lost(self, before: Interactions) -> Interactions:
-        """A part of `before`, over a catalog without the users and items that are left with none of theirs."""
-        kept_users, kept_items = (
-            (of(self) > 0) | (of(before) == 0) for of in (Interactions.user_degrees, Interactions.item_degrees)
-        )
-        users, items = np.cumsum(kept_users) - 1, np.cumsum(kept_items) - 1
-        catalog = self.catalog.where(kept_users, kept_items)
-        return replace(self, catalog=catalog, users=users[self.users], items=items[self.items])
-
     def over(self, catalog: Catalog) -> Interactions:
         """The same interactions over a catalog that appends users and items to this one's.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retract.data import Catalog, Dataset, Interactions, Sharing, sharing_of
 from retract.errors import ConfigError, FederationError
-from retract.stores.admission import Admitted, admitted, only, recoded
+from retract.stores.admission import Admitted, admitted, recoded
 from retract.stores.devices import MemoryDevices
 from retract.stores.folder import Deed, TrainedFolder
 from retract.stores.held import Held
@@ -119,8 +119,8 @@ def extended(
     SharingError
         If `share` lies outside [0, 1], or has to be said and is not.
     """
-    server, dataset = _extendable(held), suited_to(held.system.type, dataset)
-    came = _admitted(held, dataset, suppression or Suppression(), again)
+    server = _extendable(held)
+    came = _admitted(held, suited_to(held.system.type, dataset), suppression or Suppression(), again)
     dataset, catalog = came.dataset, held.catalog.extended_by(came.dataset.interactions.catalog)
     before = _over(held, catalog)
     offered = recoded(dataset.interactions, catalog)
@@ -157,7 +157,7 @@ def _admitted(held: Held, dataset: Dataset, suppression: Suppression, again: boo
     known = np.isin(rows.catalog.item_ids, held.catalog.item_ids)
     if not known.all() and isinstance(held.system.server, FixedItems):
         stays = known[rows.items]
-        dataset = only(dataset, stays, idle=False)
+        dataset = dataset.only(stays, idle=False)
         told = (
             f"left out, for {held.trained.system} knows only the items that it was trained on: "
             f"{int((~stays).sum()):,} interactions with {int((~known).sum()):,} new items",
