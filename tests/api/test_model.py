@@ -155,7 +155,7 @@ def test_bad_data_is_one_clear_line(data: object, message: str) -> None:
 
 
 def test_a_wrong_setting_is_named_with_what_is_possible() -> None:
-    with pytest.raises(ConfigError, match="exact has no setting 'rigde'; it has form"):
+    with pytest.raises(ConfigError, match="exact has no setting 'rigde': the nearest are ridge"):
         retract.Exact(rigde=50)
     with pytest.raises(ConfigError, match="ridge of exact is -1: it must be a number above 0"):
         retract.Exact(ridge=-1)

@@ -35,7 +35,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     room = tmp_path_factory.mktemp("worlds")
     for name in ("exact", "fedshare"):
         system = make_system(name, TINY_OF[name])
-        train_folder(system, clustered(60, 60), room / name, TrainOptions(share=0.5))
+        train_folder(system, clustered(60, 60), room / name, TrainOptions(share=0.5, test=0.2))
     return {name: room / name for name in ("exact", "fedshare")}
 
 

@@ -101,8 +101,7 @@ def test_a_request_says_why_to_keep_its_id_and_the_id_leads_to_its_certificate_a
     (request,) = retract("status", folder, "--json").json["requests"]
     assert f"Keep the request's id: retract status {folder} --request {request['id']}" in said
     assert (request["user"], request["certificate"]) == ("2", None)
-    key = folder.parent / "key.pem"
-    certificate = Path(retract("unlearn", folder, "--audit", "--key", key, "--json").json["certificate"])
+    certificate = Path(retract("unlearn", folder, "--audit", "--json").json["certificate"])
     found = retract("status", folder, "--request", request["id"], "--json").json
     assert found["certificate"] == f"certificates/{certificate.name}"
     assert request["id"].encode() in certificate.read_bytes()

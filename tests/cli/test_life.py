@@ -187,7 +187,7 @@ def test_our_own_fault_is_one_line_and_a_traceback_for_those_who_ask(
 
     monkeypatch.setattr(stores_status, "status", broken)
     monkeypatch.setenv("RETRACT_DEBUG", str(int(debug)))
-    code, out, err = retract("status", folder, "--json")
+    code, out, err = retract("status", folder)
     assert (code, out) == (1, "")
     assert err.endswith("error: RuntimeError: two lines. This is our fault; RETRACT_DEBUG=1 shows where it happened\n")
     assert (err.count("\n") > 1, "Traceback" in err) == (debug, debug)

@@ -63,7 +63,7 @@ def test_the_backbone_is_the_setting_of_that_name(ratings: Path, tmp_path: Path,
     ("system", "options", "message"),
     [
         ("unlearnrec", ["--backbone", "gcn"], "backbone of unlearnrec is 'gcn': it must be one of lightgcn, sgl, simg"),
-        ("fedshare", ["--backbone", "sgl"], "fedshare has no setting 'backbone'; it has dimension"),
+        ("fedshare", ["--backbone", "sgl"], "fedshare has no setting 'backbone': the nearest are"),
         ("unlearnrec", ["--backbone", "sgl", "--set", "backbone=simgcl"], "given twice: --backbone sgl and --set back"),
         ("unlearnrec", ["--backbone", "simgcl", "--set", "layers=0"], "layers is 0: simgcl is the mean of the layers"),
         ("unlearnrec", ["--set", "encoder=none"], "encoder of unlearnrec is 'none': it must be one of calibrated, pap"),

@@ -168,7 +168,7 @@ def test_the_room_needs_nothing_to_draw_with_until_it_draws_and_never_torch():
 def test_a_write_that_fails_leaves_the_old_page(tmp_path, monkeypatch):
     path = tmp_path / "index.html"
     write_atomically(path, b"old")
-    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(ENOSPC, "disk full")))
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, b"new")
     assert path.read_text() == "old"

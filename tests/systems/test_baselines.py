@@ -133,9 +133,9 @@ def test_a_method_refuses_a_system_that_it_does_not_fit(method):
     ("name", "settings", "message"),
     [
         ("forget", {}, r"unknown method 'forget'; known methods: ascent, finetune, fru, naive, own, retrain, scif"),
-        ("finetune", {"steps": 3}, r"finetune has no setting 'steps'; it has rounds"),
+        ("finetune", {"steps": 3}, r"finetune has no setting 'steps': the nearest are rounds"),
         ("finetune", {"rounds": "many"}, r"setting rounds of finetune is 'many': it must be a whole number at least 1"),
-        ("own", {"rounds": 3}, r"own has no setting 'rounds'; it has none"),
+        ("own", {"rounds": 3}, r"own has no setting 'rounds': it has none"),
     ],
 )
 def test_a_wrong_name_or_setting_is_refused_with_what_is_possible(name, settings, message):

@@ -172,7 +172,7 @@ def forgotten(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Held, Hel
     lines = "".join(f"{user},{item}\n" for user, item in pairs)
     (tmp_path / "data.csv").write_text(f"user,item\n{lines}")
     out = tmp_path / "run"
-    train_folder(exact(request.param), load(tmp_path / "data.csv"), out, TrainOptions(share=1))
+    train_folder(exact(request.param), load(tmp_path / "data.csv"), out, TrainOptions(share=1, test=0.2))
     before = folders.load(out)
     assert len(before.interactions.of_users([before.catalog.user("canary-user-99")])) == 12
     folders.ask(out, "erase", "canary-user-99")
