@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from errno import ENOSPC
 
 import numpy as np
 import polars as pl

@@ -21,7 +21,7 @@ def test_settings_given_as_text_are_read_as_their_type() -> None:
         (
             "fedshare",
             {"round": 3},
-            r"fedshare has no setting 'round': the nearest are rounds \(a whole number at least 1, default 100\)",
+            r"fedshare has no setting 'round': the nearest are rounds",
         ),
         ("fedshare", {"rounds": 0}, r"setting rounds of fedshare is 0: it must be a whole number at least 1$"),
         ("fedshare", {"mix": "2"}, r"setting mix of fedshare is '2': it must be a number at least 0 and at most 1$"),
