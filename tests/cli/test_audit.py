@@ -191,7 +191,7 @@ def test_where_nothing_is_left_to_learn_from_the_oracle_knows_nothing_either(dat
     folder = trained(data, tmp_path / "model")
     for number in range(60):
         retract("unshare", folder, "--user", f"u{number}")
-    found = retract("unlearn", folder, "--audit", "--oracle", "--json").json["audit"]
+    found = retract("unlearn", folder, "--audit", "--oracle", "--json").json["audits"][0]
     assert found["after"]["attack_auc"] == found["oracle"]["attack_auc"] == 0.5
     assert (found["ks_after"], found["parameter_distance"]) == (0, 0)
 

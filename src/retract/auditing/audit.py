@@ -24,7 +24,7 @@ from retract.evaluation.rating import rating_errors
 from retract.federation import Arrays, Engine
 from retract.models.recommender import PredictsRatings, Recommender
 from retract.stores.devices import MemoryDevices
-from retract.stores.local import begun, engine_of
+from retract.stores.local import begun, engine_of, reader_of
 from retract.systems.base import Progress, Stopwatch, no_progress
 
 K = 20
@@ -231,7 +231,7 @@ class Auditor:
         found = {name: None if one is None else auc(one[0], one[1], case.targets.users) for name, one in scores.items()}
         best = next(name for name in ("learned", "score") if found[name] is not None)
         rounds = rounds_to_relearn(case, version) if relearn and version.trained.model else None
-        model = version.primary(case.system, "erase")
+        model = reader_of(case.system, version.trained, version.devices)
         tested = evaluate(model, version.held, case.test, k=K)
         measured = {
             **_utility(case, tested),
