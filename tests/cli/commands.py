@@ -45,7 +45,8 @@ class Answer(NamedTuple):
         if self.out:
             told = json.loads(self.out)
             assert list(told) == ["error", "what", "where", "hint", "code"]
-            assert (f"error: {told['what']}\n", told["code"]) == (self.err, 2)
+            assert self.err.endswith(f"error: {told['what']}\n")
+            assert told["code"] == 2
         assert self.err.startswith("error: ")
         assert self.err.count("\n") == 1
         return self.err.strip()
