@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from retract.atomic import write_atomically
 from retract.data import Catalog, Interactions
 from retract.errors import FolderError, SharingError
+from retract.stores.audits import STEP_AUDITS, audits_of, holds_another, published
 from retract.stores.held import CATALOG, Held, catalog_of, read_devices, read_server, read_shared, to_content
 from retract.stores.ledger import FileLedger, Request
 from retract.stores.locking import locked
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
     from retract.stores.records import Making
     from retract.stores.sealing import Seals
 
-STEP_AUDITS, STEP_CERTIFICATE = "audits.json", "certificate.json"
-"""Where a version keeps what its making was audited with, until it is published beside the versions."""
+STEP_CERTIFICATE = "certificate.json"
+"""Where a version keeps the certificate of its making, until it is published beside the versions."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,7 @@ class TrainedFolder:
         self.versions.tidy()
         manifest, ledger = self.manifest(), self.ledger
         self.seals.lay(manifest)
-        rooms = [place for room in (LEDGER, RECORDS) for place in self.path.glob(f"{SERVER}/{room}/*")]
-        if any(place.name != ledger.root.name for place in rooms):
+        if holds_another(self.path, ledger.root.name):
             self._clear(but=ledger.root.name)
         if manifest.settles:
             self.settle(manifest.settles, self._gone(ledger.requests()))
@@ -240,20 +240,21 @@ class TrainedFolder:
         place = self.path / found["certificate"]
         if not place.exists():
             write_atomically(place, version.read(STEP_CERTIFICATE))
-        told = self.audits()
+        told = published(self.path)
         if not any(audit["certificate"] == found["certificate"] for audit in told):
             records = "".join(json.dumps(record) + "\n" for record in [*told, *found["audits"]])
             write_atomically(self.path / AUDITS, records.encode())
 
     def audits(self) -> list[dict[str, Any]]:
-        """The audits done so far, oldest first; errors as of `load`."""
+        """The audits done so far, oldest first, published or not; errors as of `load`."""
+        return self.versions.reading(lambda version: audits_of(self.path, version))
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Be the only one who looks at what is pending and records a request; errors as of `load`."""
         self.manifest()
-        try:
-            return [json.loads(line) for line in (self.path / AUDITS).read_bytes().splitlines()]
-        except FileNotFoundError:
-            return []
-        except ValueError:
-            raise FolderError(f"{self.path / AUDITS} is damaged: restore it") from None
+        with locked(self.path / SERVER / "asking.lock"):
+            yield
 
     def record(self, request: Request, private: Sequence[str] = (), key: str | None = None) -> Request:
         """Record a request in the ledger, and in the devices' half what it covers beyond what the server holds.

@@ -321,7 +321,7 @@ def require_replaceable(folder: Path, force: bool) -> None:
         raise FolderError(f"{folder} is a file: give a folder that does not exist yet")
     if not ancestor.is_dir() or not os.access(ancestor, os.W_OK):
         raise FolderError(f"{folder} cannot be made: {ancestor} is not a folder that you can write to")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if all(path.is_dir() for path in folder.rglob("*")):  # empty folders are what a kill at the very start leaves
         return
     if not is_ours(folder):
         raise FolderError(
