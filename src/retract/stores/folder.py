@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,7 @@ from retract.stores.versions import (
     TRAINING,
     Version,
     VersionStore,
+    remove_training,
 )
 from retract.systems.base import Trained
 
@@ -363,13 +364,17 @@ class TrainedFolder:
 
     def _leave_training(self, run: str) -> None:
         """Remove the place of a training whose model is served: what it holds would outlive every withdrawal."""
+        place = self.path / SERVER / TRAINING
         try:
-            told = json.loads((self.path / SERVER / TRAINING / "place.json").read_bytes())
-        except (FileNotFoundError, ValueError):
+            told = json.loads((place / "place.json").read_bytes())
+        except FileNotFoundError:
+            with suppress(OSError):  # it holds something, or is not there
+                place.rmdir()
+            return
+        except ValueError:
             return
         if told.get("run") == run:
-            for half in (SERVER, DEVICES):
-                shutil.rmtree(self.path / half / TRAINING, ignore_errors=True)
+            remove_training(self.path)
 
     def _gone(self, requests: Sequence[Request]) -> list[str]:
         """Users who asked for something, and whom the catalog does not know any more."""

@@ -294,6 +294,8 @@ class FileLedger:
                         sync(self.root)
                 except OSError:
                     file.truncate(whole)
+                    if new:
+                        self.path.unlink()
                     raise
 
     def _ends_whole(self) -> bool:

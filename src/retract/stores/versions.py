@@ -334,6 +334,16 @@ def require_replaceable(folder: Path, force: bool) -> None:
         )
 
 
+def remove_training(folder: Path) -> None:
+    """Remove the place of a training; the file that names it last, so that whoever finds it can do the rest."""
+    place = folder / SERVER / TRAINING
+    shutil.rmtree(folder / DEVICES / TRAINING, ignore_errors=True)
+    for path in place.glob("*"):
+        if path.name != "place.json":
+            path.unlink(missing_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
+
+
 def is_ours(folder: Path) -> bool:
     """Whether a folder holds a trained system, one of the first layout, or what an interrupted training left."""
     ours = (CURRENT, "lock", TRAINING)
