@@ -16,7 +16,8 @@ from retract.auditing.certificate import CertifiedRequest, read
 from retract.auditing.judging import Auditing
 from retract.data.digest import retained_digest
 from retract.errors import ConfigError, FederationError
-from retract.stores.folder import STEP_AUDITS, STEP_CERTIFICATE, TrainedFolder
+from retract.stores.audits import STEP_AUDITS
+from retract.stores.folder import STEP_CERTIFICATE, TrainedFolder
 from retract.stores.forgetting import Forgotten, batch_of, forget, unlearn_folder
 from retract.stores.held import MEMORY, MODEL, Held, state_digests
 from retract.stores.ledger import Request

@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -122,21 +121,3 @@ def test_ctrl_c_while_the_commands_load_is_one_line(
     monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
     assert main(["--version"]) == 130
     assert capsys.readouterr().err == "interrupted: nothing was written\n"
-
-
-@pytest.mark.slow
-def test_stops_at_random_moments_of_real_commands_leave_a_whole_state(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("kill_at_random.py"), tmp_path],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert len(found) >= 40
-    assert {taken for taken, _ in found} == {"killed", "interrupted"}
-    states = {state for _, state in found}
-    assert all(state.startswith("whole: ") for state in states), states
-    assert len(states) > 2, f"the stops came at few moments: {states}"

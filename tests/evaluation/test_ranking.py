@@ -1,12 +1,7 @@
-"""Metrics against a well-kept library and against cases with a known answer."""
+"""Metrics against cases with a known answer; `test_other_libraries` holds them against other people's."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from rectools import Columns
-from rectools.metrics import NDCG, Recall
 
 from retract.data import Interactions
 from retract.errors import ConfigError
@@ -23,34 +18,6 @@ class Fixed:
 
     def scores(self, users, history):
         return self.table[users]
-
-
-def frame(data, rank=None):
-    columns = {Columns.User: data.users, Columns.Item: data.items}
-    return pd.DataFrame(columns if rank is None else {**columns, Columns.Rank: rank})
-
-
-@pytest.mark.slow
-@given(st.integers(0, 10_000), st.integers(1, 10))
-def test_recall_and_ndcg_equal_those_of_rectools(seed, k):
-    history = random_interactions(seed)
-    test = random_interactions(seed + 1) - history
-    if not len(test):
-        return
-    model = Fixed(np.random.default_rng(seed).normal(size=(test.n_users, test.n_items)))
-    got = evaluate(model, history, test, k).mean()
-    users = test.active_users()
-    ranking = recommend(model, users, history, k)
-    rows = [
-        (user, item, rank + 1)
-        for user, items, scores in zip(users, ranking.items, ranking.scores, strict=True)
-        for rank, (item, score) in enumerate(zip(items, scores, strict=True))
-        if np.isfinite(score)
-    ]
-    listed = pd.DataFrame(rows, columns=[Columns.User, Columns.Item, Columns.Rank])
-    assert got[f"recall@{k}"] == pytest.approx(Recall(k).calc(listed, frame(test)))
-    want = NDCG(k, divide_by_achievable=True).calc(listed, frame(test))
-    assert got[f"ndcg@{k}"] == pytest.approx(want)
 
 
 def test_a_perfect_ranking_scores_one_and_seen_items_are_left_out():

@@ -19,9 +19,10 @@ import numpy as np
 
 from retract.auditing.verifying import Standing
 from retract.federation import LocalEngine
+from retract.stores.audits import STEP_AUDITS
 from retract.stores.device_folder import FolderDevices
 from retract.stores.devices import MemoryDevices
-from retract.stores.folder import STEP_AUDITS, STEP_CERTIFICATE, TrainedFolder
+from retract.stores.folder import STEP_CERTIFICATE, TrainedFolder
 from retract.stores.forgetting import Forgotten, batch_of, commit, forget
 from retract.stores.held import Held
 from retract.stores.requests import Wish, add_request, codes_of, pending_of

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from retract.errors import ConfigError, FolderError, UnknownIdError
-from retract.stores.folder import STEP_AUDITS, STEP_CERTIFICATE, TrainedFolder
+from retract.stores.audits import STEP_AUDITS
+from retract.stores.folder import STEP_CERTIFICATE, TrainedFolder
 from retract.stores.forgetting import (
     NOTHING_KNOWN,
     Batch,

@@ -18,7 +18,8 @@ from retract.auditing.certificate import CertifiedRequest, Statement, sign
 from retract.auditing.shadows import Shadows, imitations
 from retract.data.digest import retained_digest
 from retract.errors import ConfigError, FederationError
-from retract.stores.folder import STEP_AUDITS, STEP_CERTIFICATE
+from retract.stores.audits import STEP_AUDITS
+from retract.stores.folder import STEP_CERTIFICATE
 from retract.stores.forgetting import Forgotten, Step
 from retract.stores.held import MEMORY, MODEL, Held, state_digests
 from retract.stores.versions import CERTIFICATES

@@ -54,7 +54,7 @@ def _request(kind: Kind, folder: Path, user: str, which: Which, as_json: bool) -
     from retract.stores.requests import Wish, add_request
 
     trained = TrainedFolder(folder)
-    with telling_what_is_left(folder, "server/current"):
+    with telling_what_is_left(folder, str(trained.ledger.path.relative_to(trained.path))):
         named = which.named(lambda: trained.catalog().item_ids.tolist())
         request, pending = add_request(trained, Wish(kind, user, named, which.fraction, which.seed))
     fields = {"request": request.id, "kind": kind, "user": user, "count": request.count, "pending": pending}

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from retract.atomic import write_atomically
 from retract.data import Catalog, Interactions
 from retract.errors import FolderError, SharingError
+from retract.stores.audits import STEP_AUDITS, audits_of, holds_another, published
 from retract.stores.held import CATALOG, Held, catalog_of, read_devices, read_server, read_shared, to_content
 from retract.stores.ledger import FileLedger, Request
 from retract.stores.locking import locked
@@ -40,6 +41,7 @@ from retract.stores.versions import (
     TRAINING,
     Version,
     VersionStore,
+    remove_training,
 )
 from retract.systems.base import Trained
 
@@ -47,8 +49,8 @@ if TYPE_CHECKING:
     from retract.stores.records import Making
     from retract.stores.sealing import Seals
 
-STEP_AUDITS, STEP_CERTIFICATE = "audits.json", "certificate.json"
-"""Where a version keeps what its making was audited with, until it is published beside the versions."""
+STEP_CERTIFICATE = "certificate.json"
+"""Where a version keeps the certificate of its making, until it is published beside the versions."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,7 @@ class TrainedFolder:
         self.versions.tidy()
         manifest, ledger = self.manifest(), self.ledger
         self.seals.lay(manifest)
-        rooms = [place for room in (LEDGER, RECORDS) for place in self.path.glob(f"{SERVER}/{room}/*")]
-        if any(place.name != ledger.root.name for place in rooms):
+        if holds_another(self.path, ledger.root.name):
             self._clear(but=ledger.root.name)
         if manifest.settles:
             self.settle(manifest.settles, self._gone(ledger.requests()))
@@ -240,20 +241,21 @@ class TrainedFolder:
         place = self.path / found["certificate"]
         if not place.exists():
             write_atomically(place, version.read(STEP_CERTIFICATE))
-        told = self.audits()
+        told = published(self.path)
         if not any(audit["certificate"] == found["certificate"] for audit in told):
             records = "".join(json.dumps(record) + "\n" for record in [*told, *found["audits"]])
             write_atomically(self.path / AUDITS, records.encode())
 
     def audits(self) -> list[dict[str, Any]]:
-        """The audits done so far, oldest first; errors as of `load`."""
+        """The audits done so far, oldest first, published or not; errors as of `load`."""
+        return self.versions.reading(lambda version: audits_of(self.path, version))
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Be the only one who looks at what is pending and records a request; errors as of `load`."""
         self.manifest()
-        try:
-            return [json.loads(line) for line in (self.path / AUDITS).read_bytes().splitlines()]
-        except FileNotFoundError:
-            return []
-        except ValueError:
-            raise FolderError(f"{self.path / AUDITS} is damaged: restore it") from None
+        with locked(self.path / SERVER / "asking.lock"):
+            yield
 
     def record(self, request: Request, private: Sequence[str] = (), key: str | None = None) -> Request:
         """Record a request in the ledger, and in the devices' half what it covers beyond what the server holds.
@@ -362,13 +364,17 @@ class TrainedFolder:
 
     def _leave_training(self, run: str) -> None:
         """Remove the place of a training whose model is served: what it holds would outlive every withdrawal."""
+        place = self.path / SERVER / TRAINING
         try:
-            told = json.loads((self.path / SERVER / TRAINING / "place.json").read_bytes())
-        except (FileNotFoundError, ValueError):
+            told = json.loads((place / "place.json").read_bytes())
+        except FileNotFoundError:
+            with suppress(OSError):  # it holds something, or is not there
+                place.rmdir()
+            return
+        except ValueError:
             return
         if told.get("run") == run:
-            for half in (SERVER, DEVICES):
-                shutil.rmtree(self.path / half / TRAINING, ignore_errors=True)
+            remove_training(self.path)
 
     def _gone(self, requests: Sequence[Request]) -> list[str]:
         """Users who asked for something, and whom the catalog does not know any more."""

@@ -236,20 +236,22 @@ class FileLedger:
         """Complete requests; see `Ledger`."""
         with locked(self.root / "lock"):
             known = replay(self._events(), self._details)
-            asked = {id: _any_of(withdrawals) for id, request in known.items() if request.user in gone}
-            done = {id: given for id, given in {**asked, **withdrawals}.items() if id in known and known[id].pending}
-            if done:
-                self._write({"event": "completed", "withdrawals": done, "at": _now()})
-            for id, request in known.items():
-                if request.user and request.user in gone:
-                    self._untell(id)
-                elif id in withdrawals and self._details(id)["items"]:
-                    self._tell(id, {"user": request.user, "items": []})
+            over = [id for id, request in known.items() if request.user and request.user in gone]
+            asked = {**dict.fromkeys(over, _any_of(withdrawals)), **withdrawals}
+            done = {id: given for id, given in asked.items() if id in known and known[id].pending}
+            if done or over:
+                self._write({"event": "completed", "withdrawals": done, "gone": over, "at": _now()})
+            for id in over:
+                self._untell(id)
+            for id in withdrawals.keys() & known.keys() - set(over):
+                if self._details(id)["items"]:
+                    self._tell(id, {"user": known[id].user, "items": []})
 
     def tidy(self) -> None:
-        """Remove what a killed process told of a request that it did not come to record."""
+        """Remove what a killed process told of a request that it did not record, or left of somebody who is gone."""
         with locked(self.root / "lock"):
-            known = {f"{event['id']}.json" for event in self._events() if event["event"] == "received"}
+            requests = replay(self._events(), self._details)
+            known = {f"{id}.json" for id, request in requests.items() if request.user}
             for path in (self.root / "requests").glob("*"):
                 if path.name not in known:
                     path.unlink()
@@ -292,6 +294,8 @@ class FileLedger:
                         sync(self.root)
                 except OSError:
                     file.truncate(whole)
+                    if new:
+                        self.path.unlink()
                     raise
 
     def _ends_whole(self) -> bool:
@@ -339,6 +343,8 @@ def replay(events: Sequence[Mapping[str, Any]], details: Any) -> dict[str, Reque
         elif event["event"] == "completed":
             for id, withdrawal in event["withdrawals"].items():
                 found[id] = found[id].settled(event["at"], withdrawal, gone=not found[id].user)
+            for id in event.get("gone", ()):
+                found[id] = replace(found[id], user="")
     return found
 
 

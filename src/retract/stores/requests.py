@@ -119,14 +119,15 @@ def add_request(folder: TrainedFolder, wish: Wish, key: str | None = None) -> tu
     SharingError
         If an item is not there to be withdrawn or is so already, named per item; nothing is recorded.
     """
-    if key is not None and (known := folder.ledger.by_key(key)) is not None:
-        return _same_wish(known, wish, key), _count(folder)
-    available = withdrawable(folder)
-    chosen, shared = available.chosen(wish), available.sharing.shared
-    code, names = shared.catalog.user(wish.user), shared.catalog.item_ids
-    held = np.isin(chosen, shared.items_of(code))
-    request = Request.of(wish.kind, wish.user, len(chosen), names[chosen[held]].tolist())
-    return folder.record(request, names[chosen[~held]].tolist(), key), _count(folder)
+    with folder.asking():  # of two who ask for the same at once, one is told that it is pending
+        if key is not None and (known := folder.ledger.by_key(key)) is not None:
+            return _same_wish(known, wish, key), _count(folder)
+        available = withdrawable(folder)
+        chosen, shared = available.chosen(wish), available.sharing.shared
+        code, names = shared.catalog.user(wish.user), shared.catalog.item_ids
+        held = np.isin(chosen, shared.items_of(code))
+        request = Request.of(wish.kind, wish.user, len(chosen), names[chosen[held]].tolist())
+        return folder.record(request, names[chosen[~held]].tolist(), key), _count(folder)
 
 
 def withdrawable(folder: TrainedFolder) -> Withdrawable:

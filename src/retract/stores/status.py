@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retract.errors import FolderError
-from retract.stores.ledger import FileLedger
-from retract.stores.versions import AUDITS, CERTIFICATES, CONFIG, LEDGER, SERVER, Version, VersionStore
+from retract.stores.audits import audits_of
+from retract.stores.ledger import FileLedger, MemoryLedger, Request
+from retract.stores.versions import CERTIFICATES, CONFIG, LEDGER, SERVER, Version, VersionStore
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ def status(path: Path) -> Status:
     manifest = version.manifest
     requests = FileLedger(versions.folder / SERVER / LEDGER / manifest.facts["model"]).requests()
     certificates = certificates_of(versions.folder)
-    pending = sum(request.pending and request.id not in manifest.settles for request in requests)
+    if any(request.pending and request.id in manifest.settles for request in requests):
+        requests = _settled(requests, version)
+    pending = sum(request.pending for request in requests)
     return Status(
         system=manifest.system,
         version=manifest.version,
@@ -75,22 +77,26 @@ def status(path: Path) -> Status:
         settings=config["settings"],
         metrics=manifest.facts.get("metrics"),
         certificates=tuple(str(file) for file in sorted((path / CERTIFICATES).glob("[!.]*.json"))),
-        verdicts=_verdicts(versions.folder / AUDITS),
+        verdicts=_verdicts(versions.reading(lambda version: audits_of(versions.folder, version))),
     )
 
 
-def _verdicts(path: Path) -> tuple[Mapping[str, Any], ...]:
+def _verdicts(audits: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     """Of the audits of the last certificate."""
-    try:
-        audits = [json.loads(line) for line in path.read_bytes().splitlines()]
-    except FileNotFoundError:
-        return ()
-    except ValueError:
-        raise FolderError(f"{path} is damaged: restore it") from None
     names = ("kind", "verdict", "because", "certificate")
     return tuple(
         {name: one.get(name) for name in names} for one in audits if one["certificate"] == audits[-1]["certificate"]
     )
+
+
+def _settled(requests: Sequence[Request], version: Version) -> tuple[Request, ...]:
+    """The requests as they will be once the ledger completes those that the version settles: a kill came before."""
+    from retract.stores.held import CATALOG, catalog_of  # computes, and is needed after a kill alone
+
+    known = set(catalog_of(version.read(CATALOG)).known_users)
+    ledger = MemoryLedger(requests)
+    ledger.settle(version.manifest.settles, [request.user for request in requests if request.user not in known])
+    return ledger.requests()
 
 
 def certificates_of(folder: Path) -> dict[str, str]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from retract.stores.held import Held, devices_of, state_bytes, tables_bytes, tab
 from retract.stores.learning import USUAL_TEST, Choice, Learnt, Parts, learn
 from retract.stores.manifest import sha256
 from retract.stores.measuring import Metrics, measured
-from retract.stores.versions import DEVICES, SERVER, require_replaceable
+from retract.stores.versions import DEVICES, SERVER, remove_training, require_replaceable
 from retract.systems.abilities import learnt_from
 from retract.systems.base import Checkpoint, Progress, no_progress
 from retract.systems.likes import suited_to
@@ -341,8 +340,7 @@ class Place:
 
     def leave(self) -> None:
         """Keep nothing any more: the training is over, or begins anew."""
-        for room in (self.server, self.beside):
-            shutil.rmtree(room, ignore_errors=True)
+        remove_training(self.out)
 
 
 def fingerprint(sharing: Sharing) -> str:

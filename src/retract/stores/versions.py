@@ -321,7 +321,7 @@ def require_replaceable(folder: Path, force: bool) -> None:
         raise FolderError(f"{folder} is a file: give a folder that does not exist yet")
     if not ancestor.is_dir() or not os.access(ancestor, os.W_OK):
         raise FolderError(f"{folder} cannot be made: {ancestor} is not a folder that you can write to")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if all(path.is_dir() for path in folder.rglob("*")):  # empty folders are what a kill at the very start leaves
         return
     if not is_ours(folder):
         raise FolderError(
@@ -332,6 +332,16 @@ def require_replaceable(folder: Path, force: bool) -> None:
             f"{folder} holds a trained system: training anew would lose it and its pending requests; "
             "--force replaces it, or give another folder"
         )
+
+
+def remove_training(folder: Path) -> None:
+    """Remove the place of a training; the file that names it last, so that whoever finds it can do the rest."""
+    place = folder / SERVER / TRAINING
+    shutil.rmtree(folder / DEVICES / TRAINING, ignore_errors=True)
+    for path in place.glob("*"):
+        if path.name != "place.json":
+            path.unlink(missing_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def is_ours(folder: Path) -> bool:
