@@ -77,7 +77,8 @@ def test_new_data_and_withdrawals_may_follow_each_other(exact: Path, news: Path)
         assert retract(*command).code == 0
         assert_like_trained(exact)
     assert "unknown user 'new'" in retract("recommend", exact, "--user", "new").refusal()
-    assert retract("extend", exact, "--data", news, *SHARE_ALL).json["added"] == 4
+    assert retract("extend", exact, "--data", news, *SHARE_ALL).json["added"] == 0  # who was erased stays away
+    assert retract("extend", exact, "--data", news, "--again", *SHARE_ALL).json["added"] == 4
     assert_like_trained(exact)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from retract.data import Catalog, Dataset, Interactions
 from retract.errors import ConfigError, DataError, FolderError
+from retract.stores.folder import TrainedFolder
 from retract.stores.held import MODEL, Held
 from retract.stores.measuring import measure
 from retract.stores.training import Place, TrainOptions, TrainReport, train_folder
@@ -159,9 +160,15 @@ def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit(tmp_path: Path, n
         resumed.add(train(name, out, resume=True).resumed_at)
         assert_equal_to_the_last_bit(load(out), whole)
         assert Place.told(out) is None
-        assert sorted(on_disk(out)) == sorted(on_disk(tmp_path / "whole"))
+        assert kinds(out) == kinds(tmp_path / "whole")
     assert len(resumed) >= 2
     assert None not in resumed
+
+
+def kinds(folder: Path) -> list[str]:
+    """The files of a folder, but for the id of its model, which every training draws anew."""
+    model = TrainedFolder(folder).manifest().facts["model"]
+    return sorted(name.replace(model, "MODEL") for name in on_disk(folder))
 
 
 @pytest.mark.slow
