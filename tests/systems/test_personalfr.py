@@ -56,6 +56,21 @@ def prepared(system: System, trained: Trained, devices: MemoryDevices) -> Traine
     return system.server.prepare(trained, engine_of(system, devices), seed=0)
 
 
+def extended(
+    system: System, trained: Trained, devices: MemoryDevices, data: Interactions
+) -> tuple[Trained, MemoryDevices]:
+    """A model and devices that took in all of `data`."""
+    after = devices.with_sharing(Sharing.by_ratio(data, 0.5))
+    new = after.sharing.shared - trained.shared
+    return system.server.extend(trained, new, engine_of(system, after), seed=0), after
+
+
+def erased(system: System, trained: Trained, devices: MemoryDevices, users) -> tuple[Trained, MemoryDevices]:
+    """A model and devices after all that these users hold is erased."""
+    after, withdrawal = withdraw(devices, "erase", devices.interactions.of_users(users))
+    return system.server.unlearn(trained, withdrawal, engine_of(system, after), seed=0), after
+
+
 def assert_same(one, other) -> None:
     assert one.keys() == other.keys()
     for name, table in one.items():
@@ -381,20 +396,54 @@ def test_the_last_layer_stays_where_nobody_leaves():
         np.testing.assert_allclose(new.model[name], table, rtol=1e-5, atol=1e-6)
 
 
-def test_who_joined_after_the_model_was_prepared_moves_nothing_when_nobody_leaves():
+def test_who_only_joined_leaves_nothing_in_the_decoder_whoever_erased_before():
     system, (data, _) = system_of(rounds=5), tastes()
-    newcomers = data.of_users(np.arange(4))
-    trained, devices, _ = train(system, data - newcomers)
+    trained, devices, _ = train(system, data - data.of_users([2, 3]))
     trained = prepared(system, trained, devices)
-    after = devices.with_sharing(Sharing.by_ratio(data, 0.5))
-    engine = Silent(engine_of(system, after))
-    _, nothing = withdraw(after, "erase", data.of_users([]))
-    new = system.server.unlearn(trained, nothing, engine, seed=0)
-    np.testing.assert_allclose(new.model["output.weight"], trained.model["output.weight"], rtol=1e-5, atol=1e-6)
-    first, last = ([users for task, _, users in engine.asked if task == PULL][place] for place in (0, -1))
-    assert (first, last) == (list(range(4, 40)), list(range(40)))
-    assert trained.memory.tables["population"].tolist() == list(range(4, 40))
-    assert new.memory.tables["population"].tolist() == list(range(40))
+    trained, devices = extended(system, trained, devices, data)
+    assert 2 not in trained.memory.tables["population"]
+    first, devices = erased(system, trained, devices, [2])
+    assert_same({**first.model, "support": 0}, {**trained.model, "support": 0})
+    second, devices = erased(system, first, devices, [5])
+    assert not np.array_equal(second.model["output.weight"], first.model["output.weight"])
+    third, _ = erased(system, second, devices, [3])
+    assert_same({**third.model, "support": 0}, {**second.model, "support": 0})
+    assert third.model["support"].tolist() == (data - data.of_users([2, 3, 5])).item_degrees().tolist()
+
+
+def test_a_known_user_who_brought_more_moves_nothing_until_they_erase_and_then_counts_with_all_of_it():
+    system, (data, _) = system_of(rounds=5), tastes()
+    later = data.of_users([5]).where(np.arange(len(data.of_users([5]))) % 2 == 0) | data.of_users([3])
+    trained, devices, _ = train(system, data - later)
+    trained = prepared(system, trained, devices)
+    trained, devices = extended(system, trained, devices, data)
+    stays, after = erased(system, trained, devices, [3])
+    assert_same({**stays.model, "support": 0}, {**trained.model, "support": 0})
+    _, nobody = withdraw(devices, "erase", data.of_users([]))
+    asked = replace(nobody, users=np.array([7]))  # who asks, and has nothing more to lose
+    still = system.server.unlearn(trained, asked, engine_of(system, devices), seed=0)
+    np.testing.assert_array_equal(still.model["output.weight"], trained.model["output.weight"])
+    gone, _ = erased(system, stays, after, [5])
+    afresh = replace(trained, memory=prepared(system, stays, after).memory)
+    same, _ = erased(system, afresh, after, [5])
+    assert_same(gone.model, same.model)
+    assert not np.array_equal(gone.model["output.weight"], stays.model["output.weight"])
+
+
+def test_where_nobody_is_left_who_shaped_the_decoder_it_is_the_start_and_ties_no_items():
+    system, (data, _) = system_of(rounds=5), tastes()
+    old = np.arange(4, 40)
+    models = []
+    for rated in (data, replace(data, ratings=7 - data.ratings)):
+        trained, devices, _ = train(system, rated - data.of_users(np.arange(4)))
+        trained = prepared(system, trained, devices)
+        trained, devices = extended(system, trained, devices, data.of_users(np.arange(4)) | rated.of_users(old))
+        trained, devices = erased(system, trained, devices, old)
+        models.append(trained.model)
+    assert_same(*models)
+    assert len(trained.memory.tables["population"]) == 0
+    scores = reader_of(system, trained, devices).scores(np.arange(4), devices.interactions)
+    assert all(len(np.unique(row)) > 1 for row in scores)
 
 
 def test_who_erased_a_part_is_still_asked_and_who_erased_all_is_not():

@@ -73,6 +73,7 @@ class RoundServer:
             self.tables = {name: np.asarray(tables[name]) for name in names}
         self.velocity = {name: np.zeros_like(table) for name, table in self.tables.items()}
         self.answered = 0
+        self.partners = np.empty(0, dtype=np.int64)
 
     def broadcast(self, round: int, rate: float) -> Broadcast:
         """What the clients get; `rate` is the part of their own rate at which they step in this round."""
@@ -147,6 +148,7 @@ def run_round(
     """Broadcast, local epochs, aggregation."""
     result = engine.run(spec, server.broadcast(number, rate), users, seed=server.seed)
     server.apply(result.update, rate)
+    server.partners = np.union1d(server.partners, result.answered)
     return result
 
 

@@ -110,24 +110,23 @@ class PersonalFRServer:
         watch, config = Stopwatch(), _config_of(trained)
         record: dict[str, object] = {"stage": "unlearn", "request": withdrawal.request_id}
         if withdrawal.kind == "erase":
-            rounds = 0 if config.mode == "personal" else round(config.unlearn_part * config.rounds)
-            trained = self._without(trained, withdrawal, engine, rounds, seed, progress)
-            record["rounds"] = rounds
+            trained, record["rounds"] = self._without(trained, withdrawal, engine, seed, progress)
         record["seconds"] = round(watch.seconds, 4)
         return replace(trained, shared=trained.shared - withdrawal.forget, log=(*trained.log, record))
 
     def prepare(self, trained: Trained, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
         """Keep how the pulls of all clients and the decay balance, a table like the last layer; and whose they are.
 
+        It is for after a training: who is counted counts as one who shaped the decoder.
+
         Raises
         ------
         FederationError
             If not all devices answer.
         """
-        config, everybody = _config_of(trained), _reachable(engine)
-        kept = balance(pulls(trained, config, engine, everybody), trained.model, config)
+        trained = _prepared_over(_reachable(engine), trained, engine)
         progress("preparing", 1, 1)
-        return replace(trained, memory=Memory({BALANCE: kept, POPULATION: everybody}))
+        return trained
 
     def continue_training(
         self,
@@ -167,13 +166,16 @@ class PersonalFRServer:
     ) -> Trained:
         """Take in new users, and more of known ones: the decoder stays, and their clients make encoders for it.
 
+        New users trained nothing, so they leave nothing to forget. Known ones count with the data of now, for a later
+        erasure compares with that.
+
         Raises
         ------
         DataError
             If there are new items, of which the decoder knows nothing, or the new data is not of the kind or the scale
             that the model was trained on.
         FederationError
-            If not all devices answer to the census.
+            If not all devices answer to the census, or to the pull of those who shaped the decoder.
         """
         watch, config, held = Stopwatch(), _config_of(trained), trained.shared
         if new := shared.n_items - held.n_items:
@@ -183,7 +185,10 @@ class PersonalFRServer:
         progress("extending", 1, 1)
         record = {"stage": "extend", "seconds": round(watch.seconds, 4)}
         model = {**trained.model, "support": facts.support}
-        return replace(trained, model=model, shared=held.over(shared.catalog) | shared, log=(*trained.log, record))
+        trained = replace(trained, model=model, shared=held.over(shared.catalog) | shared, log=(*trained.log, record))
+        if POPULATION not in trained.memory.tables:
+            return trained
+        return _prepared_over(np.intersect1d(trained.memory.tables[POPULATION], engine.users), trained, engine)
 
     def learnt(self, kind: Kind) -> Learnt:
         """All that is held, and what is only unshared is still held."""
@@ -202,30 +207,47 @@ class PersonalFRServer:
         return {"decoder": self.recommender(trained), "items": HistoryReader(trained.model["output.weight"])}
 
     def _without(
-        self, trained: Trained, withdrawal: Withdrawal, engine: Engine, rounds: int, seed: int, progress: Progress
-    ) -> Trained:
-        """The model after an erasure, prepared for the next one.
+        self, trained: Trained, withdrawal: Withdrawal, engine: Engine, seed: int, progress: Progress
+    ) -> tuple[Trained, int]:
+        """The model after an erasure, prepared for the next one, and how many rounds that took.
 
-        The pulls that are compared are of the same people, but for those who are gone: who joined since the model was
-        prepared, or lost something and made an encoder anew, is in both as the devices are.
+        The pulls that are compared are of the same people, but for those who are gone. Where none of them shaped the
+        decoder, it stays; where nobody is left who did, it is the start.
         """
         config, memory, users = _config_of(trained), trained.memory.tables, _reachable(engine)
         if BALANCE not in memory:
             raise ConfigError(f"this {NAME} was not prepared to forget what is erased: train it again")
-        left = np.intersect1d(memory[POPULATION], users)
-        last = without(pulls(trained, config, engine, left), memory[BALANCE], trained.model, config)
+        population = memory[POPULATION]
         facts = census(engine, config, trained.shared.n_items, trained.run, seed)
+        if not np.isin(withdrawal.users, population).any():
+            return replace(trained, model={**trained.model, "support": facts.support}), 0
+        left = np.intersect1d(population, users)
+        if not len(left):
+            require_extra(NAME, "learn", "torch")
+            from retract.systems.personalfr.rounds import RoundServer
+
+            start = RoundServer(config, facts, trained.seed, trained.run).published()
+            return _prepared_over(left, replace(trained, model=start), engine), 0
+        last = without(pulls(trained, config, engine, left), memory[BALANCE], trained.model, config)
         # Where encoders are private, they were trained on ratings less the mean of then.
         found = {"support": facts.support} if config.mode == "personal" else facts.published
         trained = replace(trained, model={**trained.model, **last, **found})
+        rounds = 0 if config.mode == "personal" else round(config.unlearn_part * config.rounds)
         if rounds:
             require_extra(NAME, "learn", "torch")
             from retract.systems.personalfr.rounds import go_on
 
             barred = withdrawal.users
             server = go_on(trained, config, facts, engine, rounds=rounds, seed=seed, without=barred, progress=progress)
-            trained = replace(trained, model=server.published())
-        return self.prepare(trained, engine, seed=seed)
+            trained, left = replace(trained, model=server.published()), np.union1d(left, server.partners)
+        return _prepared_over(left, trained, engine), rounds
+
+
+def _prepared_over(users: NDArray[np.int64], trained: Trained, engine: Engine) -> Trained:
+    """The same model, with how the pulls of these users and the decay balance at it."""
+    config = _config_of(trained)
+    kept = balance(pulls(trained, config, engine, users), trained.model, config)
+    return replace(trained, memory=Memory({BALANCE: kept, POPULATION: users}))
 
 
 def _config_of(trained: Trained) -> PersonalFRConfig:
