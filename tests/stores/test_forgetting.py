@@ -25,6 +25,7 @@ from retract.stores.measuring import measure
 from retract.stores.reading import recommend_folder
 from retract.stores.requests import codes_of, pending_of
 from retract.stores.status import status
+from retract.stores.training import TrainOptions, train_folder
 from tests.stores.folders import (
     apply,
     ask,
@@ -34,6 +35,8 @@ from tests.stores.folders import (
     on_disk,
     pairs_on_disk,
     requests,
+    tiny_dataset,
+    tiny_system,
     wanted,
 )
 
@@ -88,13 +91,29 @@ def test_an_erasure_of_some_items_leaves_the_others_where_they_were(folder: Path
 
 
 @pytest.mark.slow
-def test_a_user_with_nothing_left_to_train_on_is_no_longer_tested(folder: Path) -> None:
+def test_whoever_names_all_that_is_trained_on_keeps_what_is_held_out_and_the_name(folder: Path) -> None:
     held = load(folder)
     ask(folder, "erase", "u2", items=sorted(items(held, "shared", "u2") | items(held, "private", "u2")))
     apply(folder)
-    code = held.catalog.user("u2")
-    assert len(held.test.items_of(code)) > 0
-    assert len(load(folder).test.items_of(code)) == 0
+    assert items(load(folder), "test", "u2") == items(held, "test", "u2") != set()
+    assert requests(folder)[0].user == "u2"
+    assert not TrainedFolder(folder).suppression().verdicts(load(folder).test).any()
+    ask(folder, "erase", "u2")
+    apply(folder)
+    assert requests(folder)[0].user == requests(folder)[1].user == ""
+    with pytest.raises(UnknownIdError, match="unknown user 'u2'"):
+        ask(folder, "erase", "u2")
+
+
+def test_of_a_user_who_is_held_out_whole_only_what_is_named_goes(tmp_path: Path) -> None:
+    data = tiny_dataset()
+    held_out = data.interactions.users == data.interactions.catalog.user("u9")
+    train_folder(tiny_system("exact"), replace(data, is_test=held_out), tmp_path, TrainOptions())
+    before = items(load(tmp_path), "test", "u9")
+    ask(tmp_path, "erase", "u9", items=[min(before)])
+    report = apply(tmp_path)
+    assert (report.forgotten, report.held_out) == (1, 1)
+    assert items(load(tmp_path), "test", "u9") == before - {min(before)}
 
 
 def test_what_is_held_out_can_be_erased_without_changing_the_model(folder: Path) -> None:
@@ -155,7 +174,7 @@ def test_a_request_that_arrives_meanwhile_is_kept(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_somebody_asks_for_while_being_erased_is_done_with_it(folder: Path) -> None:
+def test_who_asks_for_the_rest_while_being_erased_keeps_the_name_until_that_is_done(folder: Path) -> None:
     held, late = load(folder), []
     ask(folder, "erase", "u2", items=sorted(items(held, "shared", "u2") | items(held, "private", "u2")))
 
@@ -164,9 +183,9 @@ def test_what_somebody_asks_for_while_being_erased_is_done_with_it(folder: Path)
             late.append(ask(folder, "erase", "u2", items=sorted(items(held, "test", "u2"))))
 
     apply(folder, progress=ask_for_the_rest)
-    assert [(request.pending, request.items) for request in requests(folder)] == [(False, ())] * 2
-    ask(folder, "unshare", "u3")
+    assert [(request.pending, request.user) for request in requests(folder)] == [(False, "u2"), (True, "u2")]
     assert apply(folder).requests == 1
+    assert [(request.pending, request.user, request.items) for request in requests(folder)] == [(False, "", ())] * 2
 
 
 def test_of_two_unlearnings_at_once_the_later_one_is_refused(folder: Path) -> None:

@@ -246,7 +246,7 @@ def forget(held: Held, batch: Batch, *, seed: int = 0, progress: Progress = no_p
         state, step, ids[kind] = _withdrawn(state, kind, named, seed, progress)  # type: ignore[arg-type]
         steps += [step] if step is not None else []
     require_finite(state.trained)
-    gone = np.setdiff1d(batch.erase.users, state.interactions.users)
+    gone = np.setdiff1d(batch.erase.users, (state.interactions | state.test).users)
     names = tuple(str(name) for name in held.catalog.user_ids[gone])
     withdrawals = {request.id: ids[request.kind] for request in batch.requests}
     after = state.renamed(state.catalog.without_users(gone))
@@ -317,9 +317,7 @@ def _withdrawn(
         trained = held.system.server.unlearn(trained, withdrawal, engine, seed=seed, progress=progress)
     seconds = watch.seconds
     if kind == "erase":
-        left = trained.shared if after is None else after.interactions
         test = test - named
-        test = test.where(~np.isin(test.users, np.setdiff1d(named.users, left.users)))
     if after is not None:
         after.forget_runs(but=trained.run)
     done = replace(held, trained=trained, devices=after, test=test)
