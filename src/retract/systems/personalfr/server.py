@@ -107,7 +107,8 @@ class PersonalFRServer:
         FederationError
             If something is erased and not all devices answer that are left; nothing is changed then.
         """
-        watch, config = Stopwatch(), _config_of(trained)
+        require_same_system(NAME, trained)
+        watch = Stopwatch()
         record: dict[str, object] = {"stage": "unlearn", "request": withdrawal.request_id}
         if withdrawal.kind == "erase":
             trained, record["rounds"] = self._without(trained, withdrawal, engine, seed, progress)
