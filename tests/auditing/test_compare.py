@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from retract.auditing import compare as comparison
-from retract.auditing.compare import Plan, compare, named
+from retract.auditing.compare import Plan, about, compare, named
+from retract.data import load
 from retract.errors import ConfigError, FolderError
 from retract.report.comparison import write_comparison
 from retract.threads import cores
@@ -181,3 +182,16 @@ def test_a_plan_that_cannot_be_is_refused(data, changes, message):
 def test_rows_can_be_written_as_json(data, tmp_path):
     rows = compare(plan(data), tmp_path / "out", jobs=1)
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_a_column_says_what_is_shared_unless_a_share_is_given(data, tmp_path):
+    rows = pl.read_csv(data)
+    said = rows.with_columns(shared=pl.col("item") % 3 == 0)
+    said.write_csv(tmp_path / "said.csv")
+    for share, told in ((None, None), (0.25, 0.25)):
+        (cell,) = plan(str(tmp_path / "said.csv"), forget=("users:0.2",), share=share).cells()
+        base = cell.drawn(load(str(tmp_path / "said.csv")))[0]
+        every_third = (base.shared.catalog.item_ids[base.shared.items].astype(int) % 3 == 0).all()
+        assert every_third == (share is None)
+        assert about(plan(str(tmp_path / "said.csv"), share=share), "")["share"] == told
+    assert about(plan(data), "")["share"] == 0.5

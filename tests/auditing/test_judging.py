@@ -59,7 +59,7 @@ def exact(worlds: Mapping[str, Path]) -> Held:
 
 def test_the_certificate_says_what_is_true_of_both_models(exact: Held) -> None:
     forgotten = forgotten_by(exact, "unshare u1", "unshare u2")
-    files = Auditing(KEY)(forgotten)
+    files = Auditing(lambda: KEY)(forgotten)
     said = read(files[STEP_CERTIFICATE], "it")
     assert said.model_before == state_digests(exact.trained)[MODEL]
     after = forgotten.after.trained
@@ -73,7 +73,7 @@ def test_the_certificate_says_what_is_true_of_both_models(exact: Held) -> None:
 
 def test_the_figures_are_those_of_the_audit_in_the_certificate_and_in_the_file(exact: Held) -> None:
     forgotten = forgotten_by(exact, "unshare u1", "unshare u2")
-    judge = Auditing(KEY)
+    judge = Auditing(lambda: KEY)
     files = judge(forgotten)
     told, said = json.loads(files[STEP_AUDITS]), read(files[STEP_CERTIFICATE], "it")
     (audit,) = told["audits"]
@@ -88,7 +88,7 @@ def test_the_figures_are_those_of_the_audit_in_the_certificate_and_in_the_file(e
 
 def test_erasures_and_unsharings_are_judged_apart_each_by_the_state_before_it(exact: Held) -> None:
     forgotten = forgotten_by(exact, "unshare u1", "erase u7")
-    files = Auditing(KEY, oracle=True)(forgotten)
+    files = Auditing(lambda: KEY, oracle=True)(forgotten)
     audits = json.loads(files[STEP_AUDITS])["audits"]
     assert [(audit["kind"], audit["users"]) for audit in audits] == [("erase", 1), ("unshare", 1)]
     assert [audit["forgotten"] for audit in audits] == [len(step.forget) for step in forgotten.steps]
@@ -99,7 +99,7 @@ def test_erasures_and_unsharings_are_judged_apart_each_by_the_state_before_it(ex
 @pytest.mark.parametrize("oracle", [False, True])
 def test_nothing_that_stays_names_who_withdrew_or_what(exact: Held, oracle: bool) -> None:
     forgotten = forgotten_by(exact, "unshare u1", "unshare u2", "erase u7")
-    for content in Auditing(KEY, oracle=oracle)(forgotten).values():
+    for content in Auditing(lambda: KEY, oracle=oracle)(forgotten).values():
         assert not any(f'"{name}"'.encode() in content for name in (*NAMES, *exact.catalog.item_ids))
 
 
@@ -107,7 +107,7 @@ def test_judging_changes_neither_model(exact: Held) -> None:
     forgotten = forgotten_by(exact, "unshare u1")
     digests = [state_digests(held.trained) for held in (forgotten.before, forgotten.after)]
     shared = [held.sharing for held in (forgotten.before, forgotten.after)]
-    Auditing(KEY, oracle=True)(forgotten)
+    Auditing(lambda: KEY, oracle=True)(forgotten)
     assert [state_digests(held.trained) for held in (forgotten.before, forgotten.after)] == digests
     assert [held.sharing for held in (forgotten.before, forgotten.after)] == shared
 
@@ -116,7 +116,7 @@ def test_what_no_model_had_learnt_is_certified_without_an_audit(exact: Held) -> 
     user = next(name for name in exact.catalog.user_ids if len(exact.test.items_of(exact.catalog.user(name))))
     forgotten = forgotten_by(exact, f"erase {user}", part="test")
     assert forgotten.steps == ()
-    judge = Auditing(KEY)
+    judge = Auditing(lambda: KEY)
     files = judge(forgotten)
     said = read(files[STEP_CERTIFICATE], "it")
     assert (said.figures, said.model_after) == ({}, said.model_before)
@@ -125,28 +125,28 @@ def test_what_no_model_had_learnt_is_certified_without_an_audit(exact: Held) -> 
 
 
 def test_a_judge_that_was_not_asked_has_nothing_to_say() -> None:
-    assert Auditing(KEY).fields == {"audit": None, "audits": [], "certificate": None}
+    assert Auditing(lambda: KEY).fields == {"audit": None, "audits": [], "certificate": None}
 
 
 def test_a_given_oracle_is_that_of_one_withdrawal_and_of_what_is_retained(exact: Held) -> None:
     forgotten = forgotten_by(exact, "unshare u1")
-    (audit,) = json.loads(Auditing(KEY, given=forgotten.after)(forgotten)[STEP_AUDITS])["audits"]
+    (audit,) = json.loads(Auditing(lambda: KEY, given=forgotten.after)(forgotten)[STEP_AUDITS])["audits"]
     assert (audit["parameter_distance"], audit["ks_after"], audit["speedup"]) == (0, 0, None)
     two = forgotten_by(exact, "unshare u1", "erase u7")
     with pytest.raises(ConfigError, match="an oracle folder is that of one withdrawal"):
-        Auditing(KEY, given=two.after)(two)
+        Auditing(lambda: KEY, given=two.after)(two)
     with pytest.raises(ConfigError, match="other data"):
-        Auditing(KEY, given=exact)(forgotten)
+        Auditing(lambda: KEY, given=exact)(forgotten)
 
 
 def test_an_oracle_of_what_learns_from_devices_is_refused_without_them(worlds: Mapping[str, Path]) -> None:
     held = replace(load(worlds["fedshare"]), devices=None)
     forgotten = forgotten_by(held, "unshare u1")
     with pytest.raises(FederationError, match="an oracle of fedshare is trained where the devices are"):
-        Auditing(KEY, oracle=True)(forgotten)
-    assert read(Auditing(KEY)(forgotten)[STEP_CERTIFICATE], "it").system == "fedshare"
+        Auditing(lambda: KEY, oracle=True)(forgotten)
+    assert read(Auditing(lambda: KEY)(forgotten)[STEP_CERTIFICATE], "it").system == "fedshare"
     alone = replace(load(worlds["exact"]), devices=None)
-    (audit,) = json.loads(Auditing(KEY, oracle=True)(forgotten_by(alone, "unshare u1"))[STEP_AUDITS])["audits"]
+    (audit,) = json.loads(Auditing(lambda: KEY, oracle=True)(forgotten_by(alone, "unshare u1"))[STEP_AUDITS])["audits"]
     assert audit["parameter_distance"] <= 1e-9
 
 
@@ -158,7 +158,7 @@ def test_a_judge_that_fails_leaves_the_model_and_the_request(tmp_path: Path) -> 
     before = state_digests(load(folder.path).trained)
 
     def failing(forgotten: Forgotten) -> Mapping[str, bytes]:
-        Auditing(KEY)(forgotten)
+        Auditing(lambda: KEY)(forgotten)
         raise ConfigError("no")
 
     with pytest.raises(ConfigError, match="no"):
@@ -166,6 +166,6 @@ def test_a_judge_that_fails_leaves_the_model_and_the_request(tmp_path: Path) -> 
     assert state_digests(load(folder.path).trained) == before
     assert [request.status for request in folder.ledger.requests()] == ["pending"]
     assert folder.audits() == []
-    unlearn_folder(folder, judge=Auditing(KEY))
+    unlearn_folder(folder, judge=Auditing(lambda: KEY))
     assert len(folder.audits()) == len(list((folder.path / "certificates").iterdir())) == 1
     assert not np.array_equal(*[list(one.values()) for one in (before, state_digests(load(folder.path).trained))])

@@ -47,7 +47,7 @@ def audited(folder: Path, user: str, key: Path | None = None) -> Path:
     """The certificate of an audited unlearning."""
     ask(folder, "unshare", user, fraction=0.4)
     trained = TrainedFolder(folder, key)
-    judge = Auditing(trained.seals.signer.key)
+    judge = Auditing(lambda: trained.seals.signer.key)
     unlearn_folder(trained, judge=judge)
     return folder / str(judge.name)
 

@@ -186,3 +186,11 @@ def test_tuning_says_how_to_train_next(tmp_path: Path) -> None:
 )
 def test_a_grid_that_makes_no_sense_is_refused(ratings: Path, options: list[str], message: str) -> None:
     assert message in retract("tune", "--data", ratings, *options).refusal()
+
+
+@pytest.mark.parametrize("size", ["nan", "inf", "-1", "0"])
+def test_a_size_that_is_none_is_refused(exact: Path, tmp_path: Path, size: str) -> None:
+    answer = retract("ship", exact, "--out", tmp_path / "m", f"--max-mb={size}")
+    assert answer.code == 2
+    assert "--max-mb is" in answer.err
+    assert not (tmp_path / "m").exists()

@@ -275,4 +275,4 @@ def test_what_is_printed_and_the_comparison_s_page_show_rmse(ratings: Path, tmp_
 def test_an_audit_for_people_shows_rmse_where_ratings_are_predicted(folder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert retract("erase", folder, "--user", str(load(folder).catalog.user_ids[1]), "--all").code == 0
-    assert "forgotten_rmse" in retract("unlearn", folder, "--audit").out
+    assert "of the withdrawn ratings" in retract("unlearn", folder, "--audit").out

@@ -28,9 +28,8 @@ STEPS = ("mkdir", "link", "replace", "fsync", "open")
 @pytest.mark.parametrize(
     ("arguments", "error", "where", "hint"),
     [
-        (["recommend", "{folder}", "--user", "u99"], "unknown_id", "{folder}", None),
+        (["recommend", "{folder}", "--user", "u99"], "unknown_id", "{folder}", "--suggest names"),
         (["status", "{folder}/none"], "folder", "{folder}/none", "`retract train` makes one"),
-        (["verify", "{folder}/none.json"], "certificate", "{folder}/none.json", "check the path"),
         (["recommend", "{folder}", "--user", "u1", "-k", "x"], "usage", "-k", "retract recommend --help"),
         (
             ["train", "exact", "--data", "{folder}/none.csv", "--out", "x"],

@@ -42,7 +42,7 @@ def requests(folder: Path) -> tuple[Request, ...]:
 
 def wanted(folder: Path, request: Request) -> set[str]:
     """All items that a request names, in both halves."""
-    return {*request.items, *TrainedFolder(folder).told_to_devices(request)}
+    return {*request.items, *TrainedFolder(folder).inbox.told_to_devices(request)}
 
 
 def apply(folder: Path, progress: Progress = no_progress, **options: Any) -> UnlearnReport:

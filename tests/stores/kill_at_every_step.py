@@ -25,9 +25,10 @@ from retract.stores.devices import MemoryDevices
 from retract.stores.folder import STEP_CERTIFICATE, TrainedFolder
 from retract.stores.forgetting import Forgotten, batch_of, commit, forget
 from retract.stores.held import Held
+from retract.stores.ledger import Request
 from retract.stores.requests import Wish, add_request, codes_of, pending_of
+from retract.stores.resuming import Place
 from retract.stores.status import status
-from retract.stores.training import Place, TrainOptions
 from retract.stores.versions import AUDITS
 from retract.systems.base import Checkpoint
 from tests.contracts.tasks import TASKS, broadcast, data, spec
@@ -35,6 +36,8 @@ from tests.contracts.tasks import sharing as tiny_sharing
 from tests.stores.folders import load, make_folder
 
 STEPS = ("mkdir", "link", "rename", "replace", "unlink", "rmdir", "fsync", "open")
+ROOMS = ("server/ledger", "server/records", "devices/requests")
+"""Where each model has a place of its own."""
 Work = Callable[[Path], None]
 
 
@@ -119,6 +122,13 @@ def train_anew(folder: Path) -> None:
     TrainedFolder(folder).save(Held(replace(held.trained, seed=7), held.devices, held.test))
 
 
+def save_another(folder: Path) -> None:
+    """Replace the model by another, of which something is to be erased: private items too."""
+    held = load(folder)
+    asked = Request.of("erase", "u3", 2, ["i1"])
+    TrainedFolder(folder).save(Held(replace(held.trained, seed=7), held.devices, held.test), asked=[(asked, ["i2"])])
+
+
 def change_key(folder: Path) -> None:
     """Let another key sign from now on."""
     TrainedFolder(folder).seals.change_key(folder.parents[1] / "new.pem")
@@ -165,18 +175,21 @@ def folder_state(folder: Path) -> str:
         name for name in names(folder) if "ledger/" in name and "/requests/" in name and Path(name).stem not in recorded
     ]
     stray += [name for name in names(folder) if name.endswith("record.json")]
-    if stray or any(len(list((folder / "server" / room).glob("*"))) > 1 for room in ("ledger", "records")):
+    if stray or any(len(list((folder / room).glob("*"))) > 1 for room in ROOMS):
         return f"left behind: {stray}"
     anew = held.trained.seed == 7
     if [one for one in made if one != "new key"] != (["train"] if anew or version == "1" else ["train", "unlearn"]):
         return f"another chain: {made}"
     if "new key" in made:
         return "new"
+    if anew and requests:
+        whole = [(one.pending, one.items, trained.inbox.told_to_devices(one)) for one in requests]
+        return "new" if whole == [(True, ("i1",), ("i2",))] else f"a request is not whole: {whole}"
     if anew:
         return "new" if not requests and not (folder / AUDITS).exists() else f"of the old model: {requests}"
     if version == "1":
         whole = all(request.status == "pending" and request.items for request in requests)
-        told = [bool(trained.told_to_devices(request)) for request in requests]
+        told = [bool(trained.inbox.told_to_devices(request)) for request in requests]
         erasing = [request.kind == "erase" for request in requests]
         if not whole or told != erasing:
             return f"a request is not whole: {requests}, {told}"
@@ -245,7 +258,7 @@ def _without(user: int) -> tuple[list[int], int, int]:
 
 
 def _place(folder: Path) -> Place:
-    return Place(folder, MemoryDevices(tiny_sharing()), TrainOptions(keep_every=0))
+    return Place(folder, MemoryDevices(tiny_sharing()), 0.0)
 
 
 def _at(step: int) -> Checkpoint:
@@ -285,6 +298,7 @@ SCENARIOS: dict[str, tuple[Work, Work, Work, Callable[[Path], str]]] = {
     "apply": (make, apply, repair, folder_state),
     "ask": (make, ask, repair, folder_state),
     "train anew": (make, train_anew, repair, folder_state),
+    "save another": (make, save_another, repair, folder_state),
     "change the key": (make, change_key, repair, folder_state),
     "keep a round": (make_devices, count_again, open_devices, devices_state),
     "erase on devices": (make_devices, erase_one, open_devices, devices_state),

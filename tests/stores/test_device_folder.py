@@ -182,3 +182,15 @@ def test_devices_are_made_in_a_folder_of_their_own_alone(tmp_path: Path) -> None
         with pytest.raises(FolderError, match="holds something already: give the devices a folder of their own"):
             FolderDevices.create(place, sharing())
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_what_a_kill_left_of_making_devices_is_made_anew(tmp_path: Path) -> None:
+    FolderDevices.create(tmp_path / "node", sharing())
+    (tmp_path / "node" / "current").unlink()
+    (tmp_path / "node" / ".current.x").touch()
+    assert seen(FolderDevices.create(tmp_path / "node", sharing())) == []
+    assert not (tmp_path / "node" / ".current.x").exists()
+    (tmp_path / "node" / "1.notes.txt").touch()
+    (tmp_path / "node" / "current").unlink()
+    with pytest.raises(FolderError, match="holds something already"):
+        FolderDevices.create(tmp_path / "node", sharing())

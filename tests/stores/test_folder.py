@@ -197,9 +197,9 @@ def test_a_damaged_line_of_the_ledger_is_named_and_an_unfinished_last_one_is_no_
 
 def test_damaged_details_of_a_request_are_named(folder: Path) -> None:
     private = ask(folder, "erase", "u2")
-    told = TrainedFolder(folder).path / "devices" / "requests" / f"{private.id}.json"
+    told = TrainedFolder(folder).inbox.beside / f"{private.id}.json"
     told.write_text("[]")
-    with pytest.raises(FolderError, match=rf"devices/requests/{private.id}.json is damaged"):
+    with pytest.raises(FolderError, match=rf"devices/requests/[0-9a-f]+/{private.id}.json is damaged"):
         apply(folder)
     assert status(folder).pending == 2
 

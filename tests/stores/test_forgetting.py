@@ -362,7 +362,7 @@ def test_the_next_unlearning_finishes_the_ledger_and_applies_nothing_twice(folde
         ("u1", False, ()),
     ]
     assert load(folder).trained.log == log
-    assert not list((folder / "devices" / "requests").iterdir())
+    assert not list((folder / "devices" / "requests").rglob("*.json"))
 
 
 def test_what_was_claimed_by_a_process_that_died_is_pending_again(folder: Path) -> None:

@@ -41,6 +41,7 @@ def sweep(scenario: str, tmp_path: Path) -> dict[str, Any]:
         ("apply", 80, ["exact 0 pending", "exact 3 pending"]),
         ("ask", 15, ["exact 3 pending", "exact 4 pending"]),
         ("train anew", 60, ["exact 0 pending", "exact 3 pending"]),
+        ("save another", 60, ["exact 1 pending", "exact 3 pending"]),
         ("change the key", 8, ["exact 3 pending"]),
     ],
 )

@@ -117,7 +117,7 @@ def test_the_servers_half_names_of_an_erasure_only_what_the_server_holds(folder:
     assert set(request.items) == items(held, "shared", "u2")
     assert request.count == 5
     private = items(held, "private", "u2") | items(held, "test", "u2")
-    assert set(TrainedFolder(folder).told_to_devices(request)) == private
+    assert set(TrainedFolder(folder).inbox.told_to_devices(request)) == private
     half = {name: content for name, content in on_disk(folder / "server").items() if "versions/" not in name}
     for item in private:
         assert not [name for name, content in half.items() if f'"{item}"'.encode() in content]
@@ -164,11 +164,11 @@ def test_of_two_who_use_a_key_at_once_the_later_one_leaves_nothing_behind(folder
     trained = TrainedFolder(folder)
     first, late = Request.of("erase", "u2", 2, ["i1"]), Request.of("erase", "u2", 2, ["i1"])
     other = Request.of("erase", "u3", 2, ["i1"])
-    assert trained.record(first, ["i2"], "k") == first
-    assert trained.record(late, ["i2"], "k") == first  # it had looked for the key before the first was recorded
+    assert trained.inbox.record(first, ["i2"], "k") == first
+    assert trained.inbox.record(late, ["i2"], "k") == first  # it had looked for the key before the first was recorded
     with pytest.raises(SharingError, match="key 'k' was used for another request"):
-        trained.record(other, ["i2"], "k")
-    assert [path.stem for path in (folder / "devices" / "requests").iterdir()] == [first.id]
+        trained.inbox.record(other, ["i2"], "k")
+    assert [path.stem for path in trained.inbox.beside.iterdir()] == [first.id]
 
 
 # --- requests that others overtook ------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def test_a_request_of_somebody_who_is_gone_by_now_is_done_by_the_next_unlearning
     ask(folder, "erase", "u2")
     late = Request.of("unshare", "u2", 1, [min(items(load(folder), "shared", "u2"))])
     apply(folder)
-    TrainedFolder(folder).record(late)  # it was checked before the erasure was applied
+    TrainedFolder(folder).inbox.record(late)  # it was checked before the erasure was applied
     ask(folder, "unshare", "u1")
     assert apply(folder).requests == 1
     assert (status(folder).pending, [request.user for request in requests(folder)]) == (0, ["", "", "u1"])
@@ -188,9 +188,9 @@ def test_a_request_for_what_another_withdrew_meanwhile_is_done_with_the_next_bat
     item = min(items(load(folder), "shared", "u1"))
     first, late = (Request.of("unshare", "u1", 1, [item]) for _ in range(2))
     trained = TrainedFolder(folder)
-    trained.record(first)
+    trained.inbox.record(first)
     apply(folder)
-    trained.record(late)
+    trained.inbox.record(late)
     ask(folder, "unshare", "u3")
     assert apply(folder).requests == 2
     assert (status(folder).pending, item in items(load(folder), "private", "u1")) == (0, True)

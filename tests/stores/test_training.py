@@ -14,9 +14,12 @@ import pytest
 from retract.data import Catalog, Dataset, Interactions
 from retract.errors import ConfigError, DataError, FolderError
 from retract.stores.folder import TrainedFolder
+from retract.stores.forgetting import Forgotten, unlearn_folder
 from retract.stores.held import MODEL, Held
+from retract.stores.ledger import Kind
 from retract.stores.measuring import measure
-from retract.stores.training import Place, TrainOptions, TrainReport, train_folder
+from retract.stores.resuming import Place
+from retract.stores.training import TrainOptions, TrainReport, train_folder
 from retract.systems.base import Checkpoint, no_progress
 from retract.systems.registry import make_system
 from retract.systems.system import System
@@ -305,19 +308,97 @@ def test_a_damaged_place_is_named_and_only_force_begins_anew(tmp_path: Path, fil
 
 def test_an_interrupted_training_over_a_trained_folder_leaves_that_one_served(tmp_path: Path) -> None:
     train("exact", tmp_path / "run")
-    ask(tmp_path / "run", "unshare", "u1")
-    out = tmp_path / "run"
-    with pytest.raises(Stopped):
-        train("fedshare", out, StopAt(4), force=True)
+    out = interrupted_over(tmp_path / "run")
     assert load(out).trained.system == "exact"
-    assert apply(out).requests == 1  # and lives on; what is under way stays
-    assert Place.told(out) is not None
     with pytest.raises(FolderError, match="--force replaces it"):
         train("fedshare", out)
-    with pytest.raises(ConfigError, match="on other data or another sharing"):
-        train("fedshare", out, resume=True)  # what was under way had learnt what is unshared by now
-    train("fedshare", out, force=True)
+    ask(out, "unshare", "u1")
+    with pytest.raises(FolderError, match=r"1 request\(s\) of it are pending, which the training would lose"):
+        train("fedshare", out, resume=True)
+    train("fedshare", out, resume=True, force=True)
     assert load(out).trained.system == "fedshare"
+
+
+def interrupted_over(out: Path) -> Path:
+    """A trained folder with an interrupted training that is to replace its model."""
+    with pytest.raises(Stopped):
+        train("fedshare", out, StopAt(4), force=True)
+    return out
+
+
+@pytest.mark.parametrize("kind", ["unshare", "erase"])
+def test_a_withdrawal_takes_the_place_of_a_training_that_had_learnt_it_away(tmp_path: Path, kind: Kind) -> None:
+    train("exact", tmp_path / "run")
+    out = interrupted_over(tmp_path / "run")
+    ask(out, kind, "u1")
+    done = apply(out)
+    assert done.requests == 1
+    assert "its place is gone, train anew" in done.notes[0]
+    assert not any((out / half / "training").exists() for half in ("server", "devices"))
+    with pytest.raises(FolderError, match="holds no interrupted training"):
+        train("fedshare", out, resume=True)
+    assert apply(out).notes == ()
+
+
+def test_a_model_that_learnt_what_was_withdrawn_meanwhile_is_not_saved(tmp_path: Path) -> None:
+    train("exact", tmp_path / "run")
+    out, calls = tmp_path / "run", 0
+
+    def meanwhile(stage: str, done: int, total: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            ask(out, "erase", "u1")
+            apply(out)
+
+    with pytest.raises(FolderError, match=r"something was withdrawn from .* while this model was trained"):
+        train("fedshare", out, meanwhile, force=True)
+    assert load(out).trained.system == "exact"
+    assert Place.told(out) is None
+    train("fedshare", out, force=True)
+    assert "u1" not in load(out).catalog.user_ids[load(out).interactions.active_users()]
+
+
+def test_a_training_of_another_system_is_not_gone_on_with_and_not_lost(tmp_path: Path) -> None:
+    out = interrupted("fedshare", tmp_path / "run")
+    with pytest.raises(ConfigError, match="system was 'fedshare' and is 'exact'"):
+        train("exact", out, resume=True)
+    assert train("fedshare", out, resume=True).resumed_at is not None
+
+
+def test_a_kill_between_the_model_and_the_end_of_its_training_loses_no_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = interrupted("fedshare", tmp_path / "run")
+
+    def killed(self: Place) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "leave", killed)
+        with pytest.raises(Stopped):
+            train("fedshare", out, resume=True)
+    asked, manifest = ask(out, "erase", "u1"), TrainedFolder(out).manifest()
+    report = train("fedshare", out, resume=True)
+    assert "had ended already" in report.notes[0]
+    assert report.metrics == manifest.facts["metrics"]
+    assert TrainedFolder(out).manifest() == manifest
+    assert [request.id for request in TrainedFolder(out).inbox.pending()] == [asked.id]
+    assert Place.told(out) is None
+
+
+def test_a_model_that_is_replaced_while_another_process_unlearns_is_named(tmp_path: Path) -> None:
+    train("exact", tmp_path / "run")
+    out = tmp_path / "run"
+    ask(out, "erase", "u1")
+
+    def judge(forgotten: Forgotten) -> dict[str, bytes]:
+        train("exact", out, force=True)
+        return {}
+
+    with pytest.raises(FolderError, match="was changed by somebody else"):
+        unlearn_folder(TrainedFolder(out), judge=judge)
+    assert not TrainedFolder(out).ledger.requests()
 
 
 def test_places_are_kept_as_often_as_asked_and_nothing_older_stays(tmp_path: Path) -> None:

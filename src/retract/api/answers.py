@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from retract.api.frames import Ids, make_frame
 from retract.data import Catalog, Interactions
+from retract.errors import ConfigError
 from retract.models.recommender import DotProduct, Ranking, Scores, best_of
 from retract.stores.held import Held
 from retract.stores.local import reader_of
@@ -20,10 +21,18 @@ ITEM_TABLES = ("items", "output.weight")
 
 
 def similar(held: Held, codes: NDArray[np.int64], k: int) -> Ranking:
-    """The `k` nearest of each item, itself left out."""
+    """The `k` nearest of each item, itself left out.
+
+    Raises
+    ------
+    ConfigError
+        If `k` is below 1.
+    """
+    if k < 1:
+        raise ConfigError(f"k is {k}: a list has at least 1 item")
     scores = _similarities(held, codes)
     scores[np.arange(len(codes)), codes] = -np.inf
-    return best_of(scores, max(1, min(k, held.catalog.n_items)))
+    return best_of(scores, min(k, held.catalog.n_items))
 
 
 def as_frame(

@@ -51,6 +51,10 @@ class Ids:
             kinds.get("item", all_whole(catalog.item_ids)) is True,
         )
 
+    def within(self, catalog: Catalog) -> Ids:
+        """As before, but for ids that came in since and do not read as whole numbers: then all are text."""
+        return Ids(self.user and all_whole(catalog.user_ids), self.item and all_whole(catalog.item_ids))
+
     def users(self, names: Sequence[str]) -> list[Any]:
         """Users as the caller writes them; None for one who is gone."""
         return [(int(name) if self.user else name) if name else None for name in names]

@@ -10,34 +10,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from retract.api.account import Account
 from retract.api.answers import as_frame, listed, similar
 from retract.api.fitting import Fit, recoded
 from retract.api.frames import Ids
-from retract.api.keeping import keep
 from retract.api.receipt import Receipt
 from retract.data import Columns
 from retract.errors import ConfigError, DataError
 from retract.models.recommender import Recommender, Scores, recommend
 from retract.stores.devices import MemoryDevices
 from retract.stores.extending import ExtendReport, extended
-from retract.stores.folder import Deed, TrainedFolder
-from retract.stores.forgetting import (
-    Forgotten,
-    UnlearnOptions,
-    batch_of,
-    forget,
-    no_judge,
-    report_on,
-    suppressing,
-    waiting,
-)
+from retract.stores.folder import TrainedFolder
+from retract.stores.forgetting import UnlearnOptions, forget, no_judge, report_on, waiting
 from retract.stores.held import Held
 from retract.stores.learning import Choice, Parts, learn
-from retract.stores.ledger import Kind, MemoryLedger, Request
+from retract.stores.ledger import Kind, Request
 from retract.stores.manifest import sha256
 from retract.stores.measuring import measure
-from retract.stores.requests import Wish, Withdrawable, codes_of, pending_of
-from retract.stores.suppression import Suppression
+from retract.stores.requests import Wish
 from retract.systems.base import Progress, no_progress
 from retract.systems.settings import read_settings
 from retract.systems.system import System, SystemType
@@ -57,9 +47,7 @@ class Model:
         self.notes: tuple[str, ...] = ()
         """What there was to say of the data that was fitted, such as rows that were left out."""
         self._held: Held | None = None
-        self._ledger = MemoryLedger()
-        self._asked: dict[str, NDArray[np.int64]] = {}
-        self._unsaved, self._suppression = Deed("save"), Suppression()
+        self._account = Account()
         self._ids = Ids(user=False, item=False)
         self._library: str | None = None
         self._reader: Recommender | None = None
@@ -118,8 +106,7 @@ class Model:
         devices = MemoryDevices(parts.sharing)
         learnt = learn(System(self.kind, self.config), devices, seed=self.seed, progress=progress)
         self._hold(learnt.held(devices, parts))
-        self._ledger, self._asked = MemoryLedger(), {}
-        self._unsaved, self._suppression = Deed("save"), Suppression()
+        self._account = Account()
         self._ids, self._library, self.notes = given.ids, given.library, given.dataset.notes
         return self
 
@@ -182,6 +169,8 @@ class Model:
         ------
         UnknownIdError
             If there is no such item.
+        ConfigError
+            If `k` is below 1.
         """
         held = self._fitted
         codes = held.catalog.items(listed(items))
@@ -202,12 +191,19 @@ class Model:
         test
             Interactions to find again, in any form that `fit` takes; what was held out when fitting unless given.
 
+        Raises
+        ------
+        ConfigError
+            If `k` is below 1.
+
         Returns
         -------
         dict
             Means by name; with a `test` of yours also how many rows of it name users or items that the model lacks.
         """
         held = self._fitted
+        if k < 1:
+            raise ConfigError(f"k is {k}: a list has at least 1 item")
         if test is None:
             return measure(self._recommender, held.interactions, held.test, k)
         known, unknown = recoded(self.kind, test, columns, held.catalog)
@@ -240,7 +236,7 @@ class Model:
     @property
     def pending(self) -> list[Request]:
         """Requests that `unlearn` has still to apply."""
-        return [request for request in self._ledger.requests() if request.pending]
+        return self._account.pending
 
     def unlearn(
         self,
@@ -269,17 +265,18 @@ class Model:
         ConfigError
             If unlearning diverged, or `oracle` is given without `audit`; nothing is applied.
         """
-        held, options = self._fitted, UnlearnOptions(self.seed, at_least)
-        auditing = self._auditing(oracle, key, progress) if audit else None
+        held, options, batch = self._fitted, UnlearnOptions(self.seed, at_least), self._account.batch(self._fitted)
         if oracle and not audit:
             raise ConfigError("oracle=True needs audit=True")
-        batch = batch_of(held, [(request, self._asked[request.id]) for request in self.pending])
         if batch.waits(at_least):
             return Receipt.of(waiting(held, batch, options), None)
+        auditing = self._auditing(oracle, key, progress) if audit else None
         forgotten = forget(held, batch, seed=self.seed, progress=progress)
         report = report_on(forgotten, options)
         (auditing or no_judge)(forgotten)
-        self._commit(forgotten, auditing)
+        self._hold(forgotten.after)
+        certificate = None if auditing is None else auditing.certificate
+        self._account.settle(forgotten, [] if certificate is None else [sha256(certificate)])
         return Receipt.of(report, auditing)
 
     # --- growing and keeping ------------------------------------------------------------------------------------------
@@ -310,12 +307,12 @@ class Model:
             If `share` has to be given: a column said what was shared so far, and this data has none.
         """
         held, dataset = self._fitted, Fit.of(self.kind, data, columns, at_least_rating).dataset
-        asked = [(request, self._asked[request.id]) for request in self.pending]
-        known = self._suppression
+        asked, known = self._account.asked, self._account.suppression
         found = extended(held, dataset, asked, known, share=share, again=again, seed=self.seed, progress=progress)
         if found.changed:
             self._hold(found.held)
-        self._suppression = found.suppression
+            self._ids = self._ids.within(found.held.catalog)
+        self._account.suppression = found.suppression
         return found.report
 
     def save(self, path: str | Path, *, force: bool = False, key: str | Path | None = None) -> None:
@@ -335,11 +332,9 @@ class Model:
             there would come back: it holds a later version of this model, or this one holds what was erased there; or
             if another key signed the version before.
         """
-        held, folder = self._fitted, TrainedFolder(Path(path), None if key is None else Path(key))
-        version = keep(folder, held, self._ledger, self._asked, self._suppression, self._unsaved, force=force)
-        self._suppression = folder.suppression()
-        self._hold(replace(held, version=version))
-        self._unsaved = Deed("save")
+        folder = TrainedFolder(Path(path), None if key is None else Path(key))
+        manifest = self._account.save(folder, self._fitted, force=force)
+        self._hold(replace(self._fitted, version=manifest.version))
 
     @classmethod
     def of_folder(cls, path: Path) -> Any:
@@ -350,9 +345,7 @@ class Model:
         Model.__init__(made, seed=held.trained.seed)
         made.config = held.trained.config
         made._hold(held)
-        made._asked = {request.id: codes_of(folder, request, held.sharing) for request in pending_of(folder)}
-        made._ledger = MemoryLedger([request for request in pending_of(folder) if request.pending])
-        made._suppression = folder.suppression()
+        made._account = Account.of(folder, held)
         made._ids = Ids.of(None, held.catalog, {})
         return made
 
@@ -385,17 +378,8 @@ class Model:
         return np.array([held.catalog.user(user) for user in listed(users)], dtype=np.int64)
 
     def _request(self, kind: Kind, user: object, items: object, fraction: float | None) -> Request:
-        held = self._fitted
-        private = held.sharing.private | held.test
-        pending = [(request, self._asked[request.id]) for request in self.pending]
         names = None if items is None else [str(item) for item in listed(items)]
-        wish = Wish(kind, str(user), names, fraction, self.seed)
-        chosen = Withdrawable(replace(held.sharing, private=private), pending).chosen(wish)
-        shared = held.trained.shared.items_of(held.catalog.user(user))
-        told = held.catalog.item_ids[np.intersect1d(chosen, shared)].tolist()
-        request = self._ledger.append(Request.of(kind, str(user), len(chosen), told))
-        self._asked[request.id] = chosen
-        return request
+        return self._account.record(self._fitted, Wish(kind, str(user), names, fraction, self.seed))
 
     def _auditing(self, oracle: bool, key: str | Path | None, progress: Progress) -> Auditing:
         from retract.auditing.judging import Auditing
@@ -404,13 +388,4 @@ class Model:
         signer = Signer.at(None if key is None else Path(key))
         for text in signer.notes:
             warnings.warn(text, stacklevel=3)
-        return Auditing(signer.key, oracle=oracle, progress=progress)
-
-    def _commit(self, forgotten: Forgotten, auditing: Auditing | None) -> None:
-        self._suppression = suppressing(self._suppression, forgotten)
-        self._hold(forgotten.after)
-        signed = () if auditing is None or auditing.certificate is None else (sha256(auditing.certificate),)
-        done, certificates = len(forgotten.batch.requests), (*self._unsaved.certificates, *signed)
-        self._unsaved = replace(self._unsaved, requests=self._unsaved.requests + done, certificates=certificates)
-        self._ledger.settle(forgotten.withdrawals, forgotten.gone)
-        self._asked = {id: codes for id, codes in self._asked.items() if id not in forgotten.withdrawals}
+        return Auditing(lambda: signer.key, oracle=oracle, progress=progress)

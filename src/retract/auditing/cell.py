@@ -16,7 +16,7 @@ from retract.auditing.case import PRIMARY, Case, Version
 from retract.auditing.forget_sets import ForgetSet
 from retract.auditing.shadows import Imitation, Shadows, imitations
 from retract.auditing.timing import Timing, steady
-from retract.data import Dataset, Interactions, Sharing
+from retract.data import Dataset, Interactions, Sharing, sharing_of
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, withdraw
 from retract.systems.base import Kind, Progress, Stopwatch, no_progress
@@ -26,6 +26,8 @@ from retract.systems.registry import make_method, make_system, method_type, syst
 from retract.systems.system import System
 from retract.threads import threads
 
+USUAL_SHARE = 0.5
+"""The part that every user shares, where neither the plan nor the data says it."""
 DIFFERENCES = 5
 """How many batches of a size are looked at, at most."""
 
@@ -41,7 +43,8 @@ class Cell:
     forget
         The forget set, as text.
     kind, share, seed
-        The request, the part that every user shares, and the seed of split, sharing, training and forget set.
+        The request; the part that every user shares, where it is given (see `Plan`); and the seed of split, sharing,
+        training and forget set.
     batches
         Sizes of batches whose leakage of the difference is measured.
     attacks
@@ -52,7 +55,7 @@ class Cell:
     settings: Mapping[str, str]
     forget: str
     kind: Kind
-    share: float
+    share: float | None
     seed: int
     batches: tuple[int, ...] = ()
     attacks: tuple[str, ...] = ()
@@ -67,7 +70,8 @@ class Cell:
         decoys = ForgetSet.parse(self.forget).decoys(base, test, self.seed)
         case = Case(system, self.kind, forget, plain, test, self.seed, decoys=decoys)
         auditor = self._auditor(case, base, sharing, decoys, progress)
-        about = {"forget": self.forget, "seed": self.seed, "kind": self.kind, "data": dataset.name, "share": self.share}
+        about = {"forget": self.forget, "seed": self.seed, "kind": self.kind, "data": dataset.name}
+        about["share"] = share_of(self.share, dataset)
         for name in methods:
             method, before, spent = make_method(name, system), plain, train_cost
             if method_type(name).trains:
@@ -91,7 +95,7 @@ class Cell:
         """Sharing as in the data, sharing as trained on, forget set and test part."""
         spec = ForgetSet.parse(self.forget)
         train, test = suited_to(system_type(self.system), dataset).split(seed=self.seed)
-        base = Sharing.by_ratio(train, self.share, self.seed)
+        base = sharing_of(train, self.share, dataset.shared, USUAL_SHARE, self.seed)
         sharing = spec.planted(base, test, self.seed)
         return base, sharing, spec.drawn(sharing, base, self.kind, self.seed), test
 
@@ -145,6 +149,13 @@ class Cell:
             members, others, users = (np.concatenate(parts) for parts in zip(*changes, strict=True))
             found[f"difference_auc_{size}"] = round(auc(members, others, users).value, 6)
         return found
+
+
+def share_of(share: float | None, dataset: Dataset) -> float | None:
+    """The part that every user shares; None where the data says it one by one."""
+    if share is None:
+        return USUAL_SHARE if dataset.shared is None else None
+    return share
 
 
 def _imitation(spec: ForgetSet, base: Sharing, taken: Interactions, seed: int) -> tuple[Imitation, Interactions]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from retract.atomic import write_atomically
 from retract.auditing.attacks import attack_type
-from retract.auditing.cell import Cell
+from retract.auditing.cell import Cell, share_of
 from retract.auditing.forget_sets import ForgetSet
 from retract.data import Columns, Dataset, load
 from retract.data.columns import USUAL
@@ -46,7 +46,8 @@ class Plan:
     seeds
         Each is the seed of split, sharing, training and forget set.
     kind, share
-        The request, and the part that every user shares.
+        The request; and the part that every user shares. Unless that is given, a column `shared` of the data says it
+        one by one, and without either it is half.
     settings
         Of the systems, by name.
     batches
@@ -68,7 +69,7 @@ class Plan:
     forget: tuple[str, ...]
     seeds: tuple[int, ...]
     kind: Kind = "unshare"
-    share: float = 0.5
+    share: float | None = None
     settings: Mapping[str, Mapping[str, str]] | None = None
     batches: tuple[int, ...] = ()
     columns: Columns = USUAL
@@ -79,7 +80,7 @@ class Plan:
         for what, given in (("system", self.systems), ("forget set", self.forget), ("seed", self.seeds)):
             if not given:
                 raise ConfigError(f"no {what} is given: name at least one")
-        if not 0 < self.share <= 1:
+        if self.share is not None and not 0 < self.share <= 1:
             raise ConfigError(f"share is {self.share:g}: something must be shared to be withdrawn, at most 1")
         for text in self.forget:
             ForgetSet.parse(text)
@@ -197,7 +198,7 @@ def about(plan: Plan, command: str) -> dict[str, Any]:
         "items": train.n_items,
         "interactions": len(train) + len(test),
         "split": "as the data gives it" if dataset.is_test is not None else "80/20 per user, by seed",
-        "share": plan.share,
+        "share": share_of(plan.share, dataset),
         "kind": plan.kind,
         "seeds": list(plan.seeds),
         "machine": describe_machine(),

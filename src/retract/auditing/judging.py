@@ -6,7 +6,7 @@ What stays are figures and a certificate; both are written with the new version.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -33,7 +33,7 @@ class Auditing:
     Parameters
     ----------
     key
-        What certificates are signed with.
+        Gives what certificates are signed with; called when there is something to sign, for it may make the key.
     oracle
         Whether to train the oracle and two shadow models: three trainings. Without them only the plain attacks run.
     given
@@ -42,7 +42,7 @@ class Auditing:
 
     def __init__(
         self,
-        key: Ed25519PrivateKey,
+        key: Callable[[], Ed25519PrivateKey],
         *,
         oracle: bool = False,
         given: Held | None = None,
@@ -75,7 +75,7 @@ class Auditing:
             _require_devices(forgotten.before)
         self.name = name = f"{CERTIFICATES}/{uuid4()}.json"
         self.audits = [{**self._audit(step), "certificate": name} for step in forgotten.steps]
-        self.certificate = sign(self._statement(forgotten), self.key)
+        self.certificate = sign(self._statement(forgotten), self.key())
         told = {"certificate": name, "audits": self.audits}
         return {STEP_AUDITS: json.dumps(told).encode(), STEP_CERTIFICATE: self.certificate}
 

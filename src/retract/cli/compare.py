@@ -57,7 +57,14 @@ class Design:
         list[str] | None,
         typer.Option(metavar="NAME,…", help="Plugged-in attacks to run beside score, rank and learned."),
     ] = None
-    share: Annotated[float, typer.Option(metavar="RATIO", help="The part that every user shares, in (0, 1].")] = 0.5
+    share: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATIO",
+            help="The part that every user shares, in (0, 1]; as a column `shared` says, or else half, unless given.",
+            show_default=False,
+        ),
+    ] = None
     kind: Annotated[Asked, typer.Option(help="What the users ask for.")] = Asked.unshare
     seeds: Annotated[int, typer.Option(metavar="N", help="How many seeds, from --seed on.")] = 1
     seed: Seed = 0
@@ -156,7 +163,7 @@ def _command(plan: Plan) -> str:
         ("methods", ",".join(plan.methods)),
         *(("forget", text) for text in plan.forget),
         ("kind", plan.kind),
-        ("share", f"{plan.share:g}"),
+        *([("share", f"{plan.share:g}")] if plan.share is not None else []),
         ("seed", plan.seeds[0]),
         ("seeds", len(plan.seeds)),
         *([("batches", ",".join(map(str, plan.batches)))] if plan.batches else []),

@@ -82,10 +82,7 @@ class Judging:
     ] = None
 
     def judge(self, folder: TrainedFolder, progress: Report) -> Auditing | None:
-        """The judge of an audited unlearning, None where none is asked for.
-
-        The key comes first: a bad one must cost no work.
-        """
+        """The judge of an audited unlearning, None where none is asked for."""
         if not self.audit:
             if self.oracle or self.oracle_folder is not None:
                 raise UsageError("--oracle and --oracle-folder need --audit")
@@ -95,8 +92,7 @@ class Judging:
 
         folder.audits()
         given = None if self.oracle_folder is None else TrainedFolder(self.oracle_folder).load()
-        folder.seals.ready()
-        return Auditing(folder.seals.signer.key, oracle=self.oracle, given=given, progress=progress)
+        return Auditing(lambda: folder.seals.signer.key, oracle=self.oracle, given=given, progress=progress)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -119,6 +120,8 @@ def ship(
     """Write a model of `exact` as one small file, so that clients need not tell anybody which items they ask for."""
     from retract.stores.shipping import ship_folder
 
+    if not 0 < max_mb < math.inf:
+        raise UsageError(f"--max-mb is {max_mb:g}: give the file's size in megabytes, above 0")
     report = ship_folder(folder, out, max_bytes=int(max_mb * 1e6), epsilon=epsilon, delta=delta)
     rows = {
         "file": f"{out}, {size(report.bytes)}",

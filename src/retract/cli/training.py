@@ -102,7 +102,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train SYSTEM (exact, fedshare, lightgcn, personalfr, receraser or unlearnrec) on a data set; write a folder."""
-    from retract.stores.training import Place, train_folder
+    from retract.stores.resuming import Place
+    from retract.stores.training import train_folder
     from retract.systems.registry import make_system
 
     chosen = make_system(system, _with_backbone(settings_of(setting or []), backbone))

@@ -135,7 +135,7 @@ def _kth_of_blocks(scores: Scores, k: int) -> Scores:
     n, n_items = scores.shape
     blocks = min(4 * k, n_items)
     whole = n_items // blocks * blocks
-    maxima = scores[:, :whole].reshape(n, -1, blocks).max(axis=1)
+    maxima = scores[:, :whole].reshape(n, whole // blocks, blocks).max(axis=1)
     if whole < n_items:
         rest = scores[:, whole:]
         maxima[:, : rest.shape[1]] = np.maximum(maxima[:, : rest.shape[1]], rest)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from retract.errors import FolderError
-from retract.stores.versions import AUDITS, LEDGER, RECORDS, SERVER, Version
+from retract.stores.versions import AUDITS, RECORDS, SERVER, Version
 
 STEP_AUDITS = "audits.json"
 """Where a version keeps what its making was audited with, until it is published."""
@@ -38,5 +38,5 @@ def published(folder: Path) -> list[dict[str, Any]]:
 
 
 def holds_another(folder: Path, model: str) -> bool:
-    """Whether something may be left of another model, whose place this one took: its ledger and records go last."""
-    return any(place.name != model for room in (LEDGER, RECORDS) for place in folder.glob(f"{SERVER}/{room}/*"))
+    """Whether something may be left of another model, whose place this one took: its records go last."""
+    return any(place.name != model for place in folder.glob(f"{SERVER}/{RECORDS}/*"))

@@ -65,7 +65,7 @@ class FolderDevices:
         Parameters
         ----------
         path
-            A folder that does not exist yet, or an empty one.
+            A folder that does not exist yet, or an empty one; or what a kill left of making one.
         sharing
             The users' data; who holds nothing is not hosted.
 
@@ -74,7 +74,7 @@ class FolderDevices:
         FolderError
             If the folder holds anything.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or not all(_is_unfinished(file) for file in path.iterdir())):
             raise FolderError(f"{path} holds something already: give the devices a folder of their own")
         made = cls.__new__(cls)
         made.path, made._pointed = path.resolve(), {}
@@ -188,8 +188,7 @@ class FolderDevices:
         """Remove what was replaced, and what a killed process left."""
         stays = {CURRENT, LOCK, *(name for name, _ in self._pointed.values())}
         for path in self.path.iterdir():
-            ours = path.name.startswith(f".{CURRENT}.") or path.name.partition(".")[0].isdecimal()
-            if ours and path.name not in stays:
+            if _is_unfinished(path) and path.name not in stays:
                 path.unlink()
 
     def _open(self) -> None:
@@ -211,6 +210,13 @@ class FolderDevices:
                 f"{self.path / name} is damaged: its SHA-256 is {found[:12]}, {CURRENT} has {digest[:12]}; restore it"
             )
         return content
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Whether a file is of devices, and nothing without the pointer."""
+    number, _, kind = path.name.partition(".")
+    data = number.isdecimal() and kind in (CATALOG, SHARED, PRIVATE, STATE)
+    return data or path.name == LOCK or path.name.startswith(f".{CURRENT}.")
 
 
 def _pointer(path: Path) -> dict[str, tuple[str, str]]:

@@ -135,19 +135,27 @@ def extended(
     notes = [*came.notes, *told, *_notes_on_held(before, offered, pending), *dataset.reading_notes]
     after, seconds, changed = held, 0.0, bool(len(fresh) or len(fresh_test))
     if changed:
-        devices, test, forgone = _joined(before, new, fresh_test)
-        watch, engine = Stopwatch(), engine_of(held.system, devices)
-        if before.trained.model:
-            trained = server.extend(before.trained, new.shared, engine, seed=seed, progress=progress)
-        else:
-            trained = learn(held.system, devices, seed=held.trained.seed, progress=progress).trained
-        seconds = watch.seconds
-        # The server's columns too are those that both sides have.
-        trained = replace(trained, shared=devices.sharing.shared)
-        after = replace(before, trained=trained, devices=devices, test=test)
+        after, seconds, forgone = _taken_in(before, server, new, fresh_test, seed, progress)
         notes += [*forgone, *_notes_on_cold(after, fresh_test)]
     report = _report(after, len(fresh) + len(fresh_test), int(known.contains(offered).sum()), seconds, notes)
     return Extended(after, report, changed, came.suppression)
+
+
+def _taken_in(
+    before: Held, server: Extendable, new: Sharing, fresh_test: Interactions, seed: int, progress: Progress
+) -> tuple[Held, float, list[str]]:
+    """Both halves with what is new, the seconds that took, and what to tell of it."""
+    devices, test, forgone = _joined(before, new, fresh_test)
+    system, watch = before.system, Stopwatch()
+    engine = engine_of(system, devices)
+    if before.trained.model:
+        trained = server.extend(before.trained, new.shared, engine, seed=seed, progress=progress)
+    else:
+        trained = learn(system, devices, seed=before.trained.seed, progress=progress).trained
+    seconds = watch.seconds
+    # The server's columns too are those that both sides have.
+    trained = replace(trained, shared=devices.sharing.shared)
+    return replace(before, trained=trained, devices=devices, test=test), seconds, forgone
 
 
 def _admitted(held: Held, dataset: Dataset, suppression: Suppression, again: bool) -> Admitted:

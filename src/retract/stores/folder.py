@@ -2,10 +2,10 @@
 
 ```
 DIR/server/current, versions/N/     what a server holds (see `versions` and `held`)
-DIR/server/ledger/MODEL/            what users asked of this model (see `ledger`)
+DIR/server/ledger/MODEL/            what users asked of this model (see `inbox`)
 DIR/server/records/MODEL/           signed records of its versions (see `records`)
 DIR/devices/versions/N/             what stands for the devices beside version N; absent on a real server
-DIR/devices/requests/ID.json        what an erasure names beyond what the server holds: private items
+DIR/devices/requests/MODEL/         what erasures name beyond what the server holds (see `inbox`)
 DIR/server, devices/suppressed.json what was withdrawn and must not come in again (see `suppression`)
 DIR/audits.jsonl, certificates/     figures of the audits, and what was signed
 ```
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,18 +24,19 @@ from typing import TYPE_CHECKING, Any
 
 from retract.atomic import write_atomically
 from retract.data import Catalog, Interactions
-from retract.errors import FolderError, SharingError
 from retract.stores.audits import STEP_AUDITS, audits_of, holds_another, published
 from retract.stores.held import CATALOG, Held, catalog_of, read_devices, read_server, read_shared, to_content
+from retract.stores.inbox import REQUESTS, Inbox
 from retract.stores.ledger import FileLedger, Request
 from retract.stores.locking import locked
 from retract.stores.manifest import Manifest, sha256
-from retract.stores.suppression import ERASED, SUPPRESSED, Suppressed, Suppression
+from retract.stores.suppression import SUPPRESSED, Suppressed, Suppression
 from retract.stores.versions import (
     AUDITS,
     CERTIFICATES,
     DEVICES,
     LEDGER,
+    PLACE,
     RECORDS,
     SERVER,
     TRAINING,
@@ -81,9 +82,14 @@ class TrainedFolder:
         self.versions = VersionStore(self.path)
 
     @property
+    def inbox(self) -> Inbox:
+        """What was asked of the model that is served; errors as of `load`."""
+        return Inbox(self.path, self.manifest().facts["model"])
+
+    @property
     def ledger(self) -> FileLedger:
         """The requests of the model that is served; errors as of `load`."""
-        return FileLedger(self.path / SERVER / LEDGER / self.manifest().facts["model"])
+        return self.inbox.ledger
 
     def load(self) -> Held:
         """Read and check both halves; the server's alone where there is no devices' half.
@@ -120,12 +126,21 @@ class TrainedFolder:
         """What the served version says of itself; errors as of `load`."""
         return self.versions.server().manifest
 
-    def save(self, held: Held, deed: Deed = TRAINED) -> Manifest:
-        """Write a new model; of one that was there before, nothing stays, its requests and its chain included."""
+    def save(self, held: Held, deed: Deed = TRAINED, asked: Iterable[tuple[Request, Sequence[str]]] = ()) -> Manifest:
+        """Write a new model; of one that was there before, nothing stays, its requests and its chain included.
+
+        Parameters
+        ----------
+        asked
+            Requests that are pending already, each with the private items that it names.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         seal = self.seals.seal(held.id, deed, anew=True)
+        Inbox(self.path, held.id).begin(asked)  # first: a model must not be served without what was asked of it
         manifest = self.versions.commit(to_content(held), None, seal)
         self.seals.lay(manifest)
+        for name in _OLD:
+            (self.path / name).unlink(missing_ok=True)
         self._clear(but=held.id)
         return manifest
 
@@ -153,23 +168,37 @@ class TrainedFolder:
             signed = (sha256(content) for name, content in (files or {}).items() if name == STEP_CERTIFICATE)
             deed = Deed("unlearn", len(settles or {}), tuple(signed))
         seal = self.seals.seal(after.id, deed)
+        if settles:
+            remove_training(self.path)  # the place of an interrupted training holds what was learnt with what is gone
         manifest = self.versions.commit(to_content(after, settles, files), before.version, seal)
         self.seals.lay(manifest)
         return manifest
 
-    def go_on(self, held: Held, settles: Mapping[str, str], deed: Deed) -> Manifest:
+    def go_on(
+        self, held: Held, settles: Mapping[str, str], deed: Deed, asked: Iterable[tuple[Request, Sequence[str]]] = ()
+    ) -> Manifest:
         """Serve what became of the model that is served, with the requests that were applied to it elsewhere.
+
+        Parameters
+        ----------
+        asked
+            Requests that are pending, each with the private items that it names.
 
         Raises
         ------
         FolderError
-            If another version is served by now; nothing is written.
+            If another version is served by now; no version is written.
         """
         with self.unlearning():
-            known = {request.id for request in self.ledger.requests() if request.pending}
-            settled = {id: withdrawal for id, withdrawal in settles.items() if id in known}
+            inbox = self.inbox
+            known = {request.id for request in inbox.ledger.requests()}
+            for request, private in asked:
+                if request.id not in known:
+                    inbox.record(request, private)
+            pending = {request.id for request in inbox.pending()}
+            settled = {id: withdrawal for id, withdrawal in settles.items() if id in pending}
             manifest = self.replace(held, held, settled, deed=deed)
-            self.settle(settled, self._gone(self.ledger.requests()))
+            inbox.settle(settled, self._gone(inbox.ledger.requests()))
         return manifest
 
     @contextmanager
@@ -190,22 +219,19 @@ class TrainedFolder:
     def reconcile(self) -> None:
         """Finish what a kill cut off, wherever that was; call it under `unlearning`."""
         self.versions.tidy()
-        manifest, ledger = self.manifest(), self.ledger
+        manifest, inbox = self.manifest(), self.inbox
         self.seals.lay(manifest)
-        if holds_another(self.path, ledger.root.name):
-            self._clear(but=ledger.root.name)
+        self._clear(but=manifest.facts["model"])
         if manifest.settles:
-            self.settle(manifest.settles, self._gone(ledger.requests()))
-        ledger.release([request.id for request in ledger.requests()])
-        with locked(self._recording):
-            ledger.tidy()
-            self._tidy_devices([request.id for request in ledger.requests() if request.pending])
-            for unfinished in self.path.glob(f"*/.{SUPPRESSED}.*"):
-                unfinished.unlink()
+            inbox.settle(manifest.settles, self._gone(inbox.ledger.requests()))
+        inbox.ledger.release([request.id for request in inbox.ledger.requests()])
+        inbox.tidy()
         self._leave_training(manifest.facts["run"])
-        for pattern in (f".{AUDITS}.*", f"{CERTIFICATES}/.*.json.*", f"{SERVER}/{RECORDS}/*/.*.json.*"):
-            for unfinished in self.path.glob(pattern):
-                unfinished.unlink()
+        unfinished = (f".{AUDITS}.*", f"{CERTIFICATES}/.*.json.*", f"{SERVER}/{RECORDS}/*/.*.json.*")
+        with locked(inbox.lock):
+            for pattern in (*unfinished, f"*/.{SUPPRESSED}.*"):
+                for path in self.path.glob(pattern):
+                    path.unlink()
         self.publish()
 
     @cached_property
@@ -221,16 +247,13 @@ class TrainedFolder:
         Whoever is about to serve another version calls it, for that one does not name the requests.
         """
         settles = self.manifest().settles
-        if any(request.pending and request.id in settles for request in self.ledger.requests()):
+        if any(request.id in settles for request in self.inbox.pending()):
             with self.unlearning():
                 pass
 
     def settle(self, withdrawals: Mapping[str, str], gone: Sequence[str]) -> None:
-        """Complete requests in the ledger, and drop what the devices' half named for them."""
-        self.ledger.settle(withdrawals, gone)
-        for request in self.ledger.requests():
-            if not request.pending:
-                self._told(request.id).unlink(missing_ok=True)
+        """Complete requests of the model that is served; see `Inbox.settle`."""
+        self.inbox.settle(withdrawals, gone)
 
     def publish(self) -> None:
         """Lay audits and certificate of the served version beside the versions, if that is still to be done."""
@@ -257,45 +280,6 @@ class TrainedFolder:
         with locked(self.path / SERVER / "asking.lock"):
             yield
 
-    def record(self, request: Request, private: Sequence[str] = (), key: str | None = None) -> Request:
-        """Record a request in the ledger, and in the devices' half what it covers beyond what the server holds.
-
-        Parameters
-        ----------
-        private
-            Original ids of those items.
-        key
-            See `Ledger.append`; errors too.
-        """
-        with locked(self._recording):  # so that nobody takes for a leftover what is told before it is recorded
-            if len(private):
-                told = {"user": request.user, "items": list(private)}
-                write_atomically(self._told(request.id), json.dumps(told).encode())
-            try:
-                recorded = self.ledger.append(request, key)
-            except (SharingError, OSError):
-                self._told(request.id).unlink(missing_ok=True)
-                raise
-            if recorded.id != request.id:
-                self._told(request.id).unlink(missing_ok=True)
-        return recorded
-
-    def told_to_devices(self, request: Request) -> tuple[str, ...]:
-        """What `record` named in the devices' half.
-
-        Raises
-        ------
-        FolderError
-            If that is damaged.
-        """
-        path = self._told(request.id)
-        try:
-            return tuple(json.loads(path.read_bytes())["items"])
-        except FileNotFoundError:
-            return ()
-        except (ValueError, KeyError, TypeError):
-            raise FolderError(f"{path} is damaged: restore it") from None
-
     def suppression(self) -> Suppression:
         """What was withdrawn from any model that was ever served here, as keyed hashes.
 
@@ -304,40 +288,17 @@ class TrainedFolder:
         FolderError
             If that is damaged.
         """
-        return Suppression(*(_suppressed(self.path / half / SUPPRESSED) for half in (SERVER, DEVICES)))
+        return Suppression(*(Suppressed.at(self.path / half / SUPPRESSED) for half in (SERVER, DEVICES)))
 
     def suppress(self, change: Callable[[Suppression], Suppression]) -> None:
         """Change the suppression list; errors as of `suppression`."""
-        with locked(self._recording):
+        with locked(self.path / SERVER / "requests.lock"):
             before = self.suppression()
             after = change(before)
             lists = (SERVER, before.server, after.server), (DEVICES, before.devices, after.devices)
             for half, known, now in lists:
                 if now.users != known.users:
                     write_atomically(self.path / half / SUPPRESSED, now.to_bytes())
-
-    def adopt(self, suppression: Suppression, held: Held) -> None:
-        """Take over the list of a model in memory that is to be served here.
-
-        Raises
-        ------
-        FolderError
-            If another version of the model is served by now; or if the model, made elsewhere, holds what was withdrawn
-            here from another one, or has a list of its own.
-        """
-        manifest = None if self.versions.number() is None else self.manifest()
-        if manifest is not None and manifest.facts["model"] == held.id and manifest.version != held.version:
-            raise FolderError(f"{self.path} was changed by somebody else in the meantime; nothing was applied: load it")
-        known = self.suppression()
-        if known and not known.same_as(suppression):
-            verdicts = known.verdicts(held.interactions | held.test)
-            if suppression or (verdicts == ERASED).any() or known.verdicts(held.trained.shared).any():
-                raise FolderError(
-                    f"{self.path} keeps a list of what was erased or unshared there, and this model, made elsewhere, "
-                    "holds some of it or keeps a list of its own: save it in another folder"
-                )
-            return
-        self.suppress(lambda known: known.joined(suppression))
 
     def shared(self) -> Interactions:
         """What the server holds, without its model; errors as of `load`."""
@@ -347,26 +308,11 @@ class TrainedFolder:
         """The ids behind all codes; errors as of `load`."""
         return self.versions.reading(lambda version: catalog_of(version.read(CATALOG)))
 
-    @property
-    def _recording(self) -> Path:
-        """Held by who records a request in both halves."""
-        return self.path / SERVER / "requests.lock"
-
-    def _told(self, id: str) -> Path:
-        return self.path / DEVICES / "requests" / f"{id}.json"
-
-    def _tidy_devices(self, pending: Sequence[str]) -> None:
-        """Remove what the devices' half names for requests that are not pending."""
-        names = {f"{id}.json" for id in pending}
-        for path in (self.path / DEVICES / "requests").glob("*"):
-            if path.name not in names:
-                path.unlink()
-
     def _leave_training(self, run: str) -> None:
         """Remove the place of a training whose model is served: what it holds would outlive every withdrawal."""
         place = self.path / SERVER / TRAINING
         try:
-            told = json.loads((place / "place.json").read_bytes())
+            told = json.loads((place / PLACE).read_bytes())
         except FileNotFoundError:
             with suppress(OSError):  # it holds something, or is not there
                 place.rmdir()
@@ -382,27 +328,18 @@ class TrainedFolder:
         return sorted({request.user for request in requests if request.user and request.user not in known})
 
     def _clear(self, but: str) -> None:
-        """Remove what belonged to a model that was there, and what is left of an older layout.
+        """Remove what belonged to another model.
 
-        Its ledger last: whoever finds one knows that a kill came before the end of this.
+        Its records last: whoever finds some knows that a kill came before the end of this. Requests without records
+        are of a model that was never served, and certificates are none of its.
         """
-        for place in (self.path / CERTIFICATES, self.path / DEVICES / "requests"):
-            shutil.rmtree(place, ignore_errors=True)
-        for name in (AUDITS, *_OLD):
-            (self.path / name).unlink(missing_ok=True)
-        for room in (RECORDS, LEDGER):
-            for place in (self.path / SERVER / room).glob("*"):
+        if holds_another(self.path, but):
+            shutil.rmtree(self.path / CERTIFICATES, ignore_errors=True)
+            (self.path / AUDITS).unlink(missing_ok=True)
+        for room in (f"{DEVICES}/{REQUESTS}", f"{SERVER}/{LEDGER}", f"{SERVER}/{RECORDS}"):
+            for place in (self.path / room).glob("*"):
                 if place.name != but:
                     shutil.rmtree(place, ignore_errors=True)
-
-
-def _suppressed(path: Path) -> Suppressed:
-    """The list of one half; an empty one where there is none."""
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return Suppressed()
-    return Suppressed.from_bytes(content, path)
 
 
 _OLD = (

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -26,6 +27,7 @@ from retract.stores.local import emptied, engine_of, nothing_to_learn, withdraw
 from retract.stores.measuring import Metrics, isolated, measured
 from retract.stores.requests import codes_of, named_by, pending_of
 from retract.stores.suppression import Suppression
+from retract.stores.versions import PLACE, SERVER, TRAINING
 from retract.systems.abilities import learnt_from
 from retract.systems.base import Progress, Stopwatch, Withdrawal, no_progress
 from retract.systems.checks import require_finite
@@ -194,21 +196,21 @@ def unlearn_folder(
     """
     options = options or UnlearnOptions()
     with folder.unlearning():
-        held = folder.load()
+        held, ledger = folder.load(), folder.ledger
         requests = [(request, codes_of(folder, request, held.sharing)) for request in pending_of(folder)]
         batch = batch_of(held, requests)
         if batch.waits(options.at_least):
             return waiting(held, batch, options)
-        said = folder.seals.ready()
+        said = (*folder.seals.ready(), *told_of_training(folder.path))
         ids = [request.id for request in batch.requests]
-        folder.ledger.claim(ids)
+        ledger.claim(ids)
         try:
             forgotten = forget(held, batch, seed=options.seed, progress=progress)
             report = report_on(forgotten, options)
             files = judge(forgotten)
             commit(folder, replace(forgotten, after=replace(forgotten.after, metrics=report.metrics)), files)
         except BaseException:
-            folder.ledger.release(ids)
+            ledger.release(ids)
             raise
     return replace(report, notes=(*said, *report.notes))
 
@@ -265,6 +267,13 @@ def commit(folder: TrainedFolder, forgotten: Forgotten, files: Mapping[str, byte
     folder.replace(forgotten.before, forgotten.after, forgotten.withdrawals, files)
     folder.settle(forgotten.withdrawals, forgotten.gone)
     folder.publish()
+
+
+def told_of_training(folder: Path) -> tuple[str, ...]:
+    """What to tell of an interrupted training whose place a withdrawal removes."""
+    if not (folder / SERVER / TRAINING / PLACE).exists():
+        return ()
+    return ("the training that was interrupted here had learnt what is withdrawn: its place is gone, train anew",)
 
 
 def suppressing(known: Suppression, forgotten: Forgotten) -> Suppression:

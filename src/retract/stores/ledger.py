@@ -222,14 +222,18 @@ class FileLedger:
         """Mark requests as worked on; see `Ledger`."""
         with locked(self.root / "lock"):
             known = replay(self._events(), self._details)
+            if lost := [id for id in ids if id not in known]:
+                raise FolderError(f"request {lost[0]} went with its model, which was replaced: nothing was applied")
             require_pending([known[id] for id in ids])
             self._write({"event": "claimed", "ids": list(ids), "at": _now()})
 
     def release(self, ids: Sequence[str]) -> None:
         """Mark claimed requests as pending again."""
+        if not self.root.exists():  # another model took the place of this one, and its requests are gone with it
+            return
         with locked(self.root / "lock"):
             known = replay(self._events(), self._details)
-            if claimed := [id for id in ids if known[id].status == "in_progress"]:
+            if claimed := [id for id in ids if id in known and known[id].status == "in_progress"]:
                 self._write({"event": "released", "ids": claimed, "at": _now()})
 
     def settle(self, withdrawals: Mapping[str, str], gone: Sequence[str] = ()) -> None:

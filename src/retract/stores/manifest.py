@@ -49,6 +49,11 @@ class Manifest:
     retract: str = __version__
     format: int = FORMAT
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its file: what tells a version from every other one."""
+        return sha256(self.to_bytes())
+
     def to_bytes(self) -> bytes:
         """JSON that carries its own checksum."""
         fields = asdict(self)

@@ -37,6 +37,24 @@ def measured(model: Recommender, held: Held, test: Interactions, wanted: bool = 
     return measure(model, held.interactions, test if wanted else Interactions.empty(held.catalog))
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Metrics, and how many held-out interactions they are of."""
+
+    metrics: Metrics
+    on: int
+
+    @classmethod
+    def of(cls, held: Held) -> Measured:
+        """Those of a model on what was held out of it."""
+        return cls(measured(held.recommender(), held, held.test), len(held.test))
+
+    @classmethod
+    def before(cls, held: Held) -> Measured:
+        """Those that were kept with a model."""
+        return cls(held.metrics or {}, len(held.test))
+
+
 @dataclass(frozen=True, eq=False)
 class Isolated:
     """Users and items that have lost their last shared interaction.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retract import streams
 from retract.data import Interactions, Sharing
-from retract.errors import SharingError
+from retract.errors import SharingError, UnknownIdError
 from retract.stores.folder import TrainedFolder
 from retract.stores.held import PRIVATE, TEST, interactions_of, read_shared
 from retract.stores.ledger import Kind, Request
@@ -127,7 +127,7 @@ def add_request(folder: TrainedFolder, wish: Wish, key: str | None = None) -> tu
         code, names = shared.catalog.user(wish.user), shared.catalog.item_ids
         held = np.isin(chosen, shared.items_of(code))
         request = Request.of(wish.kind, wish.user, len(chosen), names[chosen[held]].tolist())
-        return folder.record(request, names[chosen[~held]].tolist(), key), _count(folder)
+        return folder.inbox.record(request, names[chosen[~held]].tolist(), key), _count(folder)
 
 
 def withdrawable(folder: TrainedFolder) -> Withdrawable:
@@ -147,12 +147,20 @@ def withdrawable(folder: TrainedFolder) -> Withdrawable:
 
 def pending_of(folder: TrainedFolder) -> list[Request]:
     """The requests that are still to be applied."""
-    return [request for request in folder.ledger.requests() if request.pending]
+    return folder.inbox.pending()
 
 
 def codes_of(folder: TrainedFolder, request: Request, sharing: Sharing) -> NDArray[np.int64]:
-    """The codes of all items that a request names, in both halves."""
-    return sharing.shared.catalog.items([*request.items, *folder.told_to_devices(request)])
+    """The codes of all items that a request names, in both halves.
+
+    Of an item that the folder does not know nothing is there to be withdrawn: it came into a model in memory, and a
+    kill came before that was saved.
+    """
+    names, catalog = [*request.items, *folder.inbox.told_to_devices(request)], sharing.shared.catalog
+    try:
+        return catalog.items(names)
+    except UnknownIdError:
+        return catalog.items(np.array(names)[np.isin(names, catalog.item_ids)].tolist())
 
 
 def named_by(requests: Sequence[tuple[Request, NDArray[np.int64]]], kind: Kind, within: Interactions) -> Interactions:

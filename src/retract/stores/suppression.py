@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +133,15 @@ class Suppressed:
         return json.dumps({"key": self.key.hex(), "users": entries}, indent=1, sort_keys=True).encode()
 
     @classmethod
+    def at(cls, path: Path) -> Suppressed:
+        """The list in a file; an empty one where there is none. Errors as of `from_bytes`."""
+        try:
+            content = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return cls()
+        return cls.from_bytes(content, path)
+
+    @classmethod
     def from_bytes(cls, content: bytes, source: object) -> Suppressed:
         """What `to_bytes` wrote.
 
@@ -207,6 +217,10 @@ class Suppression:
         """With the entries of lists under the same keys, which go before; where this one is empty, the other."""
         pairs = (self.server, later.server), (self.devices, later.devices)
         return Suppression(*(replace(other, users={**own.users, **other.users}) for own, other in pairs))
+
+    def says_like(self, other: Suppression) -> bool:
+        """Whether both hold the same entries."""
+        return (self.server.users, self.devices.users) == (other.server.users, other.devices.users)
 
     def without(self, consented: Interactions) -> Suppression:
         """Without what these interactions concern."""

@@ -1,36 +1,24 @@
-"""Training into a folder: part the data, learn, measure, save. What is interrupted can be resumed.
-
-While a training runs, its place is kept beside where the model will be:
-
-```
-DIR/server/training/place.json, N.safetensors    what the server's half needs to go on
-DIR/devices/training/N.safetensors               what the devices keep then
-```
-"""
+"""Training into a folder: part the data, learn, measure, save. What is interrupted can be resumed."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import resource
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from retract.atomic import write_atomically
-from retract.data import Dataset, Sharing
+from retract.data import Dataset
 from retract.errors import ConfigError, FolderError
+from retract.federation import Traffic
 from retract.stores.admission import Admitted, admitted
 from retract.stores.devices import MemoryDevices
 from retract.stores.folder import TrainedFolder
-from retract.stores.held import Held, devices_of, state_bytes, tables_bytes, tables_of
+from retract.stores.held import Held
 from retract.stores.learning import USUAL_TEST, Choice, Learnt, Parts, learn
-from retract.stores.manifest import sha256
-from retract.stores.measuring import Metrics, measured
-from retract.stores.versions import DEVICES, SERVER, remove_training, require_replaceable
+from retract.stores.measuring import Measured, Metrics
+from retract.stores.resuming import Place
+from retract.stores.suppression import Suppression
+from retract.stores.versions import require_replaceable
 from retract.systems.abilities import learnt_from
 from retract.systems.base import Checkpoint, Progress, no_progress
 from retract.systems.likes import suited_to
@@ -124,19 +112,6 @@ class TrainReport:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Metrics, and how many held-out interactions they are of."""
-
-    metrics: Metrics
-    on: int
-
-    @classmethod
-    def of(cls, held: Held) -> Measured:
-        """Those of a model on what was held out of it."""
-        return cls(measured(held.recommender(), held, held.test), len(held.test))
-
-
 def train_folder(
     system: System,
     dataset: Dataset,
@@ -150,7 +125,8 @@ def train_folder(
     ------
     FolderError
         If `out` is a trained folder and `force` is not given, or holds anything else, or an interrupted training that
-        is neither to be resumed nor replaced; checked before training.
+        is neither to be resumed nor replaced; or if a resumed training would lose pending requests and `force` is not
+        given; checked before training. Or if something was withdrawn from the folder meanwhile; nothing is saved.
     DataError
         If fewer than two users have something to train on.
     ConfigError
@@ -162,19 +138,26 @@ def train_folder(
     options, dataset = options or TrainOptions(), suited_to(system.type, dataset)
     require_replaceable(out, options.force or options.resume)
     folder = TrainedFolder(out, options.key)
-    came = admitted(dataset, folder.suppression(), options.again)
+    listed = folder.suppression()
+    came = admitted(dataset, listed, options.again)
     whole = replace(came.dataset, is_test=None) if options.evaluate else came.dataset
     parts, kept = _parts(came, whole, system, options.choice, options.seed)
-    place = Place(out, MemoryDevices(parts.sharing), options)
-    checkpoint = place.taken_up() if options.resume else None
+    place = Place(out, MemoryDevices(parts.sharing), options.keep_every)
+    checkpoint = _taken_up(place, folder, system, options) if options.resume else None
     if checkpoint is None:
         place.begin(options.force)
+    elif _ended(folder, checkpoint):
+        place.leave()
+        held = folder.load()
+        told = ("the training had ended already, and its model is served: there was nothing to go on with",)
+        return _report(held, Learnt(held.trained, Traffic(), 0.0, 0.0), Measured.before(held), None, told)
     said = folder.seals.ready(anew=True)
     if options.evaluate and place.measured is None:
         place.measured = _evaluated(system, came, options, progress)
     learnt = learn(system, place.devices, seed=options.seed, resume_from=checkpoint, keep=place.keep, progress=progress)
     held = learnt.held(place.devices, parts)
     found = Measured.of(held) if place.measured is None else place.measured
+    _require_same_list(folder, listed, place)
     folder.save(replace(held, metrics=found.metrics))
     if options.again:
         folder.suppress(lambda known: known.without(dataset.interactions))
@@ -182,6 +165,44 @@ def train_folder(
     resumed = None if checkpoint is None else f"{checkpoint.stage}, step {checkpoint.done}"
     notes = (*said, *dataset.notes, *came.notes, *kept, *_notes(held))
     return _report(held, learnt, found, resumed, notes)
+
+
+def _taken_up(place: Place, folder: TrainedFolder, system: System, options: TrainOptions) -> Checkpoint:
+    """The interrupted training; errors as of `train_folder`."""
+    checkpoint = place.taken_up()
+    if checkpoint.system != system.name:
+        raise ConfigError(
+            f"the interrupted training was another one (system was {checkpoint.system!r} and is {system.name!r}): "
+            "resume with the same, or begin anew"
+        )
+    served = folder.versions.number() is not None and not _ended(folder, checkpoint)
+    if served and not options.force and (pending := folder.inbox.pending()):
+        raise FolderError(
+            f"{folder.path} serves another model, and {len(pending)} request(s) of it are pending, which the training "
+            "would lose: `retract unlearn` applies them, and then train anew; --force loses them"
+        )
+    return checkpoint
+
+
+def _ended(folder: TrainedFolder, checkpoint: Checkpoint) -> bool:
+    """Whether the model of a training is served already: a kill came between that and the end."""
+    return folder.versions.number() is not None and folder.manifest().facts["run"] == checkpoint.run
+
+
+def _require_same_list(folder: TrainedFolder, listed: Suppression, place: Place) -> None:
+    """Refuse to save a model that learnt what was withdrawn while it was trained.
+
+    Raises
+    ------
+    FolderError
+        If the suppression list has changed; the place of the training goes too.
+    """
+    if not folder.suppression().says_like(listed):
+        place.leave()
+        raise FolderError(
+            f"something was withdrawn from {folder.path} while this model was trained, which has learnt it: nothing "
+            "was saved; train anew"
+        )
 
 
 def _parts(
@@ -230,130 +251,6 @@ def _report(held: Held, learnt: Learnt, found: Measured, resumed_at: str | None,
         resumed_at=resumed_at,
         notes=notes,
     )
-
-
-class Place:
-    """Where an interrupted training is kept.
-
-    Parameters
-    ----------
-    out
-        The folder that is trained into.
-    devices
-        The devices that are trained on.
-    options
-        Of the training: how often its place is kept.
-
-    Attributes
-    ----------
-    measured
-        What measuring first found, where that is done.
-    """
-
-    def __init__(self, out: Path, devices: MemoryDevices, options: TrainOptions) -> None:
-        self.out, self.devices, self.every = out.resolve(), devices, options.keep_every
-        self.server, self.beside = self.out / SERVER / "training", self.out / DEVICES / "training"
-        self.measured: Measured | None = None
-        self._kept, self._number = time.monotonic(), 0
-
-    @staticmethod
-    def told(out: Path) -> str | None:
-        """The place of the training that was interrupted in a folder, in words; None where none was."""
-        try:
-            found = json.loads((out / SERVER / "training" / "place.json").read_bytes())
-            return f"{found['stage']}, step {found['done']}"
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            return "damaged"
-
-    @staticmethod
-    def left(out: Path) -> str | None:
-        """What to tell who interrupts a training."""
-        place = Place.told(out)
-        return None if place is None else f"the training is kept as of {place}; run it again with --resume to go on"
-
-    def begin(self, force: bool) -> None:
-        """Begin anew.
-
-        Raises
-        ------
-        FolderError
-            If that would lose an interrupted training, and `force` is not given.
-        """
-        if (told := self.told(self.out)) is not None and not force:
-            raise FolderError(
-                f"{self.out} holds an interrupted training ({told}): --resume goes on with it, --force begins anew"
-            )
-        self.leave()
-
-    def keep(self, checkpoint: Callable[[], Checkpoint]) -> None:
-        """Keep the place of a training, if the last keeping is long enough ago."""
-        if time.monotonic() - self._kept < self.every:
-            return
-        self._kept, self._number = time.monotonic(), self._number + 1
-        kept, name = checkpoint(), f"{self._number}.safetensors"
-        halves = {self.beside: state_bytes(self.devices, kept.run), self.server: tables_bytes(kept.tables)}
-        for room, content in halves.items():
-            write_atomically(room / name, content)
-        told = {
-            **{field.name: getattr(kept, field.name) for field in fields(kept) if field.name != "tables"},
-            "tables": name,
-            "digests": [sha256(content) for content in halves.values()],
-            "data": fingerprint(self.devices.sharing),
-            "measured": None if self.measured is None else asdict(self.measured),
-        }
-        write_atomically(self.server / "place.json", json.dumps(told).encode())
-        for room in (self.server, self.beside):
-            for older in room.glob("*.safetensors"):
-                if older.name != name:
-                    older.unlink()
-
-    def taken_up(self) -> Checkpoint:
-        """The server's half as it was when the place was last kept; the devices too are then as they were.
-
-        Raises
-        ------
-        FolderError
-            If nothing was interrupted here, or what is kept is damaged.
-        ConfigError
-            If it was a training on other data.
-        """
-        if self.told(self.out) is None:
-            raise FolderError(f"{self.out} holds no interrupted training: leave --resume out")
-        try:
-            told: dict[str, Any] = json.loads((self.server / "place.json").read_bytes())
-            name, data, digests, found = (told.pop(key) for key in ("tables", "data", "digests", "measured"))
-            state, tables = ((room / name).read_bytes() for room in (self.beside, self.server))
-            if [sha256(state), sha256(tables)] != digests:
-                raise ValueError
-            checkpoint = Checkpoint(**{**told, "tables": tables_of(tables), "log": tuple(told["log"])})
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            raise FolderError(f"{self.server} is damaged: --force begins anew") from None
-        if data != fingerprint(self.devices.sharing):
-            raise ConfigError(
-                f"{self.out} holds a training on other data or another sharing: resume with the same, or begin anew"
-            )
-        self._number, self.measured = int(name.split(".")[0]), None if found is None else Measured(**found)
-        self.devices = devices_of(state, self.devices.sharing, checkpoint.run)
-        return checkpoint
-
-    def leave(self) -> None:
-        """Keep nothing any more: the training is over, or begins anew."""
-        remove_training(self.out)
-
-
-def fingerprint(sharing: Sharing) -> str:
-    """What tells the data of a training from other data: SHA-256 of ids, codes, ratings, and what is shared."""
-    digest = hashlib.sha256()
-    for part in (sharing.shared, sharing.private):
-        for column in (part.users, part.items, part.ratings, part.timestamps):
-            digest.update(b"-" if column is None else column.tobytes())
-    for ids in (sharing.shared.catalog.user_ids, sharing.shared.catalog.item_ids):
-        digest.update("\n".join(ids.tolist()).encode())
-    if sharing.client_of is not None:
-        digest.update(sharing.client_of.tobytes())
-    return digest.hexdigest()
 
 
 def _notes(held: Held) -> tuple[str, ...]:

@@ -31,11 +31,11 @@ from retract.stores.manifest import MANIFEST, Manifest, digests_of, read_manifes
 CURRENT, VERSIONS = "current", "versions"
 RECORD, RECORDS = "record.json", "records"
 SERVER, DEVICES, LEDGER, TRAINING = "server", "devices", "ledger", "training"
-AUDITS = "audits.jsonl"
-CERTIFICATES = "certificates"
-
-CONFIG, CERTIFICATES = "config.json", "certificates"
-"""The file of a version with what it was trained with; and where a trained folder has its certificates."""
+PLACE = "place.json"
+"""What names the place of an interrupted training, within its folder."""
+AUDITS, CERTIFICATES = "audits.jsonl", "certificates"
+CONFIG = "config.json"
+"""The file of a version with what it was trained with."""
 
 Made = TypeVar("Made")
 
@@ -205,7 +205,7 @@ class VersionStore:
             self._clean()
             try:
                 server = self._write(number, content, before, seal)
-                pointed = {"version": number, "manifest": sha256(server.to_bytes())}
+                pointed = {"version": number, "manifest": server.digest}
                 write_atomically(self.pointer, json.dumps(pointed).encode())
             finally:
                 self._clean()  # what was served until now, or what could not be written
@@ -339,7 +339,7 @@ def remove_training(folder: Path) -> None:
     place = folder / SERVER / TRAINING
     shutil.rmtree(folder / DEVICES / TRAINING, ignore_errors=True)
     for path in place.glob("*"):
-        if path.name != "place.json":
+        if path.name != PLACE:
             path.unlink(missing_ok=True)
     shutil.rmtree(place, ignore_errors=True)
 
