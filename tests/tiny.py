@@ -8,15 +8,7 @@ from retract.data import Catalog, Dataset, Interactions
 from retract.systems.registry import make_system
 from retract.systems.system import System
 
-TINY = {
-    "dimension": 4,
-    "layers": 1,
-    "rounds": 3,
-    "server_steps": 1,
-    "snapshots": 2,
-    "unlearn_steps": 1,
-    "unlearn_rounds": 1,
-}
+TINY = {"dimension": 4, "rounds": 3, "start_rounds": 2}
 
 TINY_OF: dict[str, dict[str, object]] = {
     "exact": {},

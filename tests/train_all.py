@@ -22,7 +22,7 @@ from retract.threads import take, threads
 
 SETTINGS: dict[str, dict[str, object]] = {
     "exact": {},
-    "fedshare": {"dimension": 32, "rounds": 3, "server_steps": 2, "snapshots": 2},
+    "fedshare": {"dimension": 32, "rounds": 3, "start_rounds": 3},
     "lightgcn": {"dimension": 64, "steps": 5},
     "personalfr": {"hidden": 64, "code": 32, "rounds": 5},
     "receraser": {"dimension": 32, "steps": 5, "shards": 2, "aggregation_steps": 3},

@@ -21,7 +21,7 @@ PLACE = Path("server", "training", "place.json")
 
 
 def command(data: Path, out: Path, *more: object) -> list[object]:
-    settings = (f"rounds={ROUNDS}", "dimension=4", "layers=1", "server_steps=1")
+    settings = (f"rounds={ROUNDS}", "dimension=4", "start_rounds=2")
     pairs = (part for pair in settings for part in ("--set", pair))
     return [
         "train",

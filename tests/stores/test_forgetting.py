@@ -53,7 +53,7 @@ def test_what_is_unshared_is_private_afterwards_and_the_model_has_changed(folder
     assert items(after, "private", "u1") == items(before, "private", "u1") | asked
     assert after.interactions == before.interactions
     assert after.test == before.test
-    assert not np.array_equal(after.trained.model["items"], before.trained.model["items"])
+    assert not np.array_equal(after.trained.model["view.levels"], before.trained.model["view.levels"])
     assert report.metrics == measure(after.recommender(), after.interactions, after.test)
     assert report.metrics_before == measure(before.recommender(), before.interactions, after.test)
     assert report.memory_bytes == after.trained.memory.nbytes

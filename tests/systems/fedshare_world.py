@@ -10,7 +10,8 @@ from retract.systems.base import Trained
 from retract.systems.fedshare import FEDSHARE, FedShareConfig
 from tests.samples import checkerboard
 
-SYSTEM = FEDSHARE(FedShareConfig(dimension=16, rounds=30))
+SYSTEM = FEDSHARE(FedShareConfig(dimension=16))
+PAPER = FEDSHARE(FedShareConfig(form="paper", dimension=16, rounds=30))
 TRAIN, TEST = checkerboard()
 
 

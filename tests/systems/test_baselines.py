@@ -49,7 +49,7 @@ from tests.samples import checkerboard, random_interactions
 
 TRAIN, TEST = checkerboard()
 SYSTEMS = {
-    "fedshare": FEDSHARE(FedShareConfig(dimension=8, rounds=12, layers=2)),
+    "fedshare": FEDSHARE(FedShareConfig(form="paper", dimension=8, rounds=12, layers=2)),
     "lightgcn": LIGHTGCN(LightGCNConfig(dimension=8, steps=40, layers=2)),
     "unlearnrec": UNLEARNREC(UnlearnRecConfig(dimension=8, epochs=40, layers=2, pretrain_steps=3)),
 }

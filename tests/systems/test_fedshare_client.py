@@ -19,7 +19,7 @@ from retract.systems.fedshare.local_epoch import LocalEpoch
 from tests.samples import numbered_catalog, random_interactions
 from tests.systems.fedshare_oracle import run_one_client
 
-CONFIG = FedShareConfig(dimension=8, negatives=2, contrast=0.3)
+CONFIG = FedShareConfig(form="paper", dimension=8, negatives=2, contrast=0.3)
 DEVICE = FEDSHARE(CONFIG).device
 
 

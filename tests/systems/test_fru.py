@@ -18,13 +18,13 @@ from retract.systems.baselines.fru_config import LOGGED, RECORDING, logged_spec,
 from retract.systems.baselines.fru_log import ClientLog, RoundLog, calibrated
 from retract.systems.baselines.fru_tasks import ClientUpdates
 from retract.systems.fedshare import FEDSHARE, FedShareConfig
-from retract.systems.fedshare.config import EPOCH, epoch_update
+from retract.systems.fedshare.config import EPOCH, PROJECTION, epoch_update
 from retract.systems.registry import make_method
 from retract.systems.system import System
 from tests.samples import checkerboard, random_interactions
 
 TRAIN, TEST = checkerboard()
-FEDSHARE_8 = FEDSHARE(FedShareConfig(dimension=8, rounds=12, layers=2))
+FEDSHARE_8 = FEDSHARE(FedShareConfig(form="paper", dimension=8, rounds=12, layers=2))
 FRU = make_method("fru", FEDSHARE_8)
 
 
@@ -56,7 +56,7 @@ def forget_users(trained, devices, kind="unshare", method=FRU, users=(0, 1, 2, 3
 # --- what clients write -----------------------------------------------------------------------------------------------
 
 
-CLIENTS = FedShareConfig(dimension=6, negatives=2, contrast=0.3)
+CLIENTS = FedShareConfig(form="paper", dimension=6, negatives=2, contrast=0.3)
 DEVICE = make_method("fru", FEDSHARE(CLIENTS)).device
 
 
@@ -174,8 +174,13 @@ def test_of_each_client_the_rows_of_the_greatest_norm_are_kept():
 
 
 def test_the_tasks_of_the_journal_are_the_devices_of_the_method_alone():
-    assert set(FRU.device.tasks) == {EPOCH, RECORDING, LOGGED}
-    assert set(FEDSHARE_8.device.tasks) == {EPOCH}
+    assert set(FRU.device.tasks) == {PROJECTION, EPOCH, RECORDING, LOGGED}
+    assert set(FEDSHARE_8.device.tasks) == {PROJECTION, EPOCH}
+
+
+def test_a_start_from_all_data_cannot_be_rolled_back_to():
+    with pytest.raises(ConfigError, match="fedshare starts from all clients' data: set form=paper"):
+        make_method("fru", FEDSHARE())
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -192,7 +197,7 @@ def test_training_with_fru_is_training_and_what_it_logs_is_counted():
     assert set(devices.journals) == {(trained.run, round) for round in log.rounds}
     on_devices = sum(len(journal(devices, trained.run, round)["items"]) * (4 * 8 + 8) for round in log.rounds)
     assert trained.memory.on_devices == on_devices
-    own = trained.memory.tables["nodes"].nbytes + 6 * (8 + 16 + 8)
+    own = sum(trained.memory.tables[name].nbytes for name in ("nodes", "answering", "held")) + 6 * (8 + 16 + 8)
     assert trained.memory.nbytes == record["bytes"] == on_devices + own
     assert record["bytes_unfiltered"] == plain_traffic()
     assert record["bytes"] < 0.1 * record["bytes_unfiltered"]
@@ -209,7 +214,7 @@ def plain_traffic() -> int:
 def test_the_server_keeps_norms_of_sums_and_nothing_of_a_single_client():
     trained, devices = trained_by_fru()
     rounds = ClientLog.of(trained).rounds
-    assert set(trained.memory.tables) == {"nodes", "log.rounds", "log.norms", "log.bytes"}
+    assert set(trained.memory.tables) == {"answering", "held", "nodes", "log.rounds", "log.norms", "log.bytes"}
     for round, log in rounds.items():
         written = journal(devices, trained.run, round)
         total = np.zeros(trained.model["items"].shape)
@@ -221,7 +226,7 @@ def test_the_server_keeps_norms_of_sums_and_nothing_of_a_single_client():
 @pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_an_interrupted_training_goes_on_with_its_log_bit_for_bit(dropout):
-    method = make_method("fru", FEDSHARE(FedShareConfig(dimension=8, rounds=5, server_steps=3)))
+    method = make_method("fru", FEDSHARE(FedShareConfig(form="paper", dimension=8, rounds=5, server_steps=3)))
     devices, kept = MemoryDevices(Sharing.by_ratio(TRAIN, 0.5)), []
     shared, engine = devices.sharing.shared, engine_of(method, devices, dropout=dropout)
     trained = method.server.train(shared, engine, seed=3, keep=lambda make: kept.append((make(), devices.copy())))

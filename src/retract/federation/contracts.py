@@ -198,12 +198,15 @@ class Kept:
         The client of every user; None where every user is one.
     held
         What they hold; None where nobody holds anything.
+    shared
+        What of it they share; None where that is not known.
     """
 
     clients: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     state: ClientState = field(default_factory=dict)
     client_of: NDArray[np.int64] | None = None
     held: Interactions | None = None
+    shared: Interactions | None = None
 
     def clients_of(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
         """The client of each user, shape [len(users)]."""

@@ -79,3 +79,9 @@ def weighted_gram(matrix: sp.csr_matrix, weights: NDArray[np.float64]) -> sp.csr
 def gram_of(interactions: Interactions, exponent: float) -> sp.csr_matrix:
     """G of all users, with ω_u = |D_u|^{-α}."""
     return weighted_gram(rows(interactions), user_weights(interactions.user_degrees(), exponent))
+
+
+def most_frequent(degrees: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The codes of the `count` most frequent items, of equals the lower codes, ascending."""
+    order = np.lexsort((np.arange(len(degrees)), -degrees))
+    return np.sort(order[:count])

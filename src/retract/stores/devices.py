@@ -152,7 +152,7 @@ class MemoryDevices:
         states = self._states(run)
         has = states.rounds != NEVER
         rows = {name: rows if has.all() else rows[has] for name, rows in states.rows.items()}
-        return Kept(self.hosted[has], rows, self.sharing.client_of, self.interactions)
+        return Kept(self.hosted[has], rows, self.sharing.client_of, self.interactions, self.sharing.shared)
 
     def forget_runs(self, but: str) -> None:
         """Drop what is kept of every other run: no older state stays, for it may hold what was withdrawn."""

@@ -1,6 +1,6 @@
 """The demo's story, lived and measured; `retract.report` shows it."""
 
 from retract.auditing.demo.run import run_demo
-from retract.auditing.demo.story import SMALL, tell
+from retract.auditing.demo.story import tell
 
-__all__ = ["SMALL", "run_demo", "tell"]
+__all__ = ["run_demo", "tell"]

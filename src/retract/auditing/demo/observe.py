@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from retract.data import Interactions
 from retract.evaluation.ranking import evaluate
 from retract.federation import Arrays, Broadcast, Kept, LocalEngine, RoundResult, TaskSpec
-from retract.models.recommender import Scores
 from retract.report.facts import CurvePoint
 from retract.stores.devices import MemoryDevices
 from retract.systems.base import Published, Trained
+from retract.systems.fedshare.config import EPOCH, FedShareConfig
 from retract.systems.system import System
 
 
@@ -28,7 +28,7 @@ class Snapshot:
 
 
 class ObservedEngine:
-    """An engine that keeps what passes through it at some rounds; the training is the same.
+    """An engine that keeps what passes through it at some rounds of local epochs; the training is the same.
 
     Parameters
     ----------
@@ -55,16 +55,16 @@ class ObservedEngine:
 
     def run(self, spec: TaskSpec, broadcast: Broadcast, users: NDArray[np.int64], *, seed: int) -> RoundResult:
         """Keep the round's start if it is one to keep, and run the task."""
-        if broadcast.round in self.rounds:
+        if spec.task == EPOCH and broadcast.round in self.rounds:
             tables = {name: np.array(table) for name, table in broadcast.tables.items()}
             self.snapshots.append(Snapshot(broadcast.round, tables, self.devices.copy().kept(spec.run)))
         return self.inner.run(spec, broadcast, users, seed=seed)
 
 
-def checkpoints(rounds: int, count: int = 8) -> tuple[int, ...]:
-    """At most `count` rounds in [1, rounds), denser at the start, where a curve bends most."""
-    spaced = np.linspace(0, 1, count + 1)[1:-1] ** 1.6 * rounds
-    return tuple(sorted({max(1, int(r)) for r in spaced.round()} - set(range(rounds, rounds + 2))))
+def checkpoints(config: FedShareConfig, count: int = 8) -> tuple[int, ...]:
+    """At most `count` rounds of local epochs, the first one among them, denser where a curve bends most."""
+    spaced = np.linspace(0, 1, count, endpoint=False) ** 1.6 * config.rounds
+    return tuple(sorted({config.first_epoch + int(round) for round in spaced.round()}))
 
 
 def training_curve(
@@ -75,31 +75,11 @@ def training_curve(
     test: Interactions,
     k: int,
 ) -> tuple[CurvePoint, ...]:
-    """NDCG@k of what the devices had at the kept rounds."""
+    """NDCG@k of what the devices had at the kept rounds, beside what the server makes of what is shared."""
     points = []
     for one in snapshots:
-        model = Published(trained.system, trained.config, trained.seed, trained.run, one.tables)
+        tables = {**trained.model, "items": one.tables["items"]}
+        model = Published(trained.system, trained.config, trained.seed, trained.run, tables)
         found = evaluate(system.device.reader(model, one.kept), history, test, k)
         points.append(CurvePoint(one.round, found.mean()[f"ndcg@{k}"]))
     return tuple(points)
-
-
-class ServerView:
-    """What the server alone could recommend: its own table read through the graph of what it holds.
-
-    A user u scores item i by <z_u + |S_u|^{-1/2} Σ_{j in S_u} z_j, z_i>, as in the server's own training; `history`
-    is S, what the server holds. That is the sum of two of the server's views.
-
-    Parameters
-    ----------
-    system, trained
-        A FedShare model with something shared.
-    """
-
-    def __init__(self, system: System, trained: Trained) -> None:
-        views = system.server.views(trained)
-        self.rows, self.read = views["sharers"], views["shared items"]
-
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
-        """Shape [len(users), n_items]."""
-        return self.rows.scores(users, history) + self.read.scores(users, history)

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from retract.auditing.demo.story import SMALL, tell
+from retract.auditing.demo.story import tell
 from retract.data import load
 from retract.report.demo import write_demo
 from retract.report.page import Setting, require_page
@@ -21,7 +21,7 @@ def run_demo(
     data: str = "movielens-small",
     seed: int = 0,
     progress: Progress = no_progress,
-    config: FedShareConfig = SMALL,
+    config: FedShareConfig | None = None,
 ) -> dict[str, Any]:
     """Tell the story, and have it written to a folder: a page to look at and the figures as JSON.
 
@@ -36,7 +36,7 @@ def run_demo(
     progress
         Called as (stage, done, total).
     config
-        Settings of FedShare; those for small data unless given.
+        Settings of FedShare; the defaults unless given.
 
     Returns
     -------

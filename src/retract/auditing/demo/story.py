@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retract.auditing.attacks import auc, look
 from retract.auditing.case import Case, Version
-from retract.auditing.demo.observe import ObservedEngine, ServerView, Snapshot, checkpoints, training_curve
+from retract.auditing.demo.observe import ObservedEngine, Snapshot, checkpoints, training_curve
 from retract.auditing.demo.people import agreement, choose_people, choose_withdrawers, introduce
 from retract.auditing.verdict import Evidence, difference, judged
 from retract.data import Dataset, Interactions, Sharing
@@ -25,16 +25,6 @@ from retract.systems.fedshare import FEDSHARE, FedShareConfig
 from retract.systems.registry import make_method
 from retract.systems.system import System
 
-SMALL = FedShareConfig(
-    regularisation=0.4,
-    server_regularisation=0.3,
-    layers=3,
-    spectral_scale=0.02,
-    server_steps=100,
-    server_rate=0.02,
-    server_part=1.0,
-)
-"""Settings for data as small as MovieLens-small; chosen on a tenth of its train part, held out for that."""
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STORY_RATIO = 0.5
 """What everyone shares before some withdraw."""
@@ -68,7 +58,7 @@ def tell(
     dataset: Dataset,
     *,
     seed: int = 0,
-    config: FedShareConfig = SMALL,
+    config: FedShareConfig | None = None,
     progress: Progress = no_progress,
 ) -> Story:
     """Live the story once and measure it.
@@ -80,8 +70,9 @@ def tell(
     seed
         Key of the split, the sharing, the training, and the choice of withdrawers and of the people shown.
     config
-        Settings of FedShare; those for small data unless given.
+        Settings of FedShare; the defaults unless given.
     """
+    config = config or FedShareConfig()
     system = FEDSHARE(config)
     train, test = dataset.split(seed)
     levels: list[Level] = []
@@ -90,7 +81,9 @@ def tell(
         model, snapshots = _train(system, config, Sharing.by_ratio(train, ratio, seed), len(train), seed, progress)
         curve = training_curve(system, model.trained, snapshots, train, test, K)
         found = _accuracy(_measure(model, train, test))
-        levels.append(Level(ratio, found, (*curve, CurvePoint(config.rounds, found.ndcg)), model.seconds))
+        levels.append(
+            Level(ratio, found, (*curve, CurvePoint(config.first_epoch + config.rounds, found.ndcg)), model.seconds)
+        )
         before = model if ratio == STORY_RATIO else before
     assert before is not None
     return _withdrawal(_about(dataset, test, seed, config), tuple(levels), before, train, test, progress)
@@ -116,7 +109,7 @@ def _train(
     """A model from scratch, and what there was along the way."""
     devices = MemoryDevices(sharing)
     inner = LocalEngine(devices, system.device.tasks)
-    engine, stage = ObservedEngine(inner, devices, checkpoints(config.rounds)), len(sharing.shared) / max(held, 1)
+    engine, stage = ObservedEngine(inner, devices, checkpoints(config)), len(sharing.shared) / max(held, 1)
     watch = Stopwatch()
     trained = system.server.train(
         sharing.shared, engine, seed=seed, progress=_staged(progress, f"training, {stage:.0%} shared")
@@ -144,7 +137,9 @@ def _withdrawal(
     progress("measuring", 0, 2)
     groups = _groups(models.map(lambda model: _measure(model, train, test)), test, leavers)
     progress("measuring", 1, 2)
-    server = models.map(lambda model: _ranks(ServerView(model.system, model.trained), model.trained.shared, forget))
+    views = models.map(lambda model: model.system.server.recommender(model.trained))
+    shared = models.map(lambda model: model.trained.shared)
+    server = Trio(*(_ranks(view, held, forget) for view, held in zip(views, shared, strict=True)))
     device = readers.map(lambda reader: _ranks(reader, train, forget))
     shown = choose_people(leavers, train, test, seed)
     people = tuple(introduce(user, train, test, forget, readers) for user in shown.tolist())

@@ -24,14 +24,14 @@ from retract.systems.baselines.fru_log import STAGE, ClientLog, LoggingEngine, R
 from retract.systems.baselines.wrapper import Wrapper, called, recorded
 from retract.systems.checks import require_extra
 from retract.systems.fedshare.config import NAME, FedShareConfig
-from retract.systems.fedshare.server import FedShareServer
+from retract.systems.fedshare.server import FedShareServer, half_of
 
 ATTEMPTS = 5
 """How often devices are asked for what they logged before those who are away are left out."""
 
 
 class Fru(Wrapper):
-    """Federated recommendation unlearning (FRU; Yuan et al., arXiv 2210.10958, WSDM 2023), for FedShare.
+    """Federated recommendation unlearning (FRU; Yuan et al., arXiv 2210.10958, WSDM 2023), for FedShare's paper form.
 
     Training: every client logs, of its updates of item embeddings, the part α with the greatest norms. Unlearning: the
     server rolls back to the initial tables, and every logged round t is done again without what is withdrawn, from the
@@ -69,7 +69,7 @@ class Fru(Wrapper):
     Raises
     ------
     ConfigError
-        If the system is another.
+        If the system is another, or in another form.
     """
 
     name = "fru"
@@ -80,6 +80,11 @@ class Fru(Wrapper):
         if not isinstance(server.config, FedShareConfig):
             raise ConfigError(
                 f"{self.name} needs a system that learns from its clients' item updates; {called(server)} has none"
+            )
+        if not server.config.paper:
+            raise ConfigError(
+                f"{self.name} rolls back to initial tables that know no data, and fedshare starts from all clients' "
+                "data: set form=paper"
             )
 
     def train(
@@ -180,4 +185,4 @@ def paced(trained: Trained, log: ClientLog) -> FedShareServer:
     config = trained.config
     assert isinstance(config, FedShareConfig)
     rates = {"item_rate": config.item_rate * log.interval, "client_rate": config.client_rate * log.interval}
-    return FedShareServer(config.model_copy(update={"rounds": len(log.rounds), **rates}))
+    return half_of(config.model_copy(update={"rounds": len(log.rounds), **rates}))

@@ -13,7 +13,7 @@ from retract.errors import ConfigError
 from retract.federation import Arrays, Broadcast, Engine, RoundResult, TaskSpec, Update
 from retract.systems.base import Checkpoint, Keep, Memory, Trained
 from retract.systems.baselines.fru_config import FruConfig, journal_row, recording_spec, sent_row
-from retract.systems.fedshare.config import EPOCH
+from retract.systems.fedshare.config import EPOCH, SNAPSHOT
 
 STAGE = "client log"
 """The record of a training's log that says where the devices keep theirs, and how it was made."""
@@ -196,8 +196,9 @@ def norm(table: NDArray[np.generic]) -> float:
 
 
 def with_log(trained: Trained, rounds: Mapping[int, RoundLog]) -> Trained:
-    """The model with this log in its memory beside the server's table, and the devices' part counted."""
-    tables = {"nodes": trained.memory.tables["nodes"], **tables_of(rounds)}
+    """The model with this log in its memory in the place of the snapshots, and the devices' part counted."""
+    kept = {name: table for name, table in trained.memory.tables.items() if not name.startswith(SNAPSHOT)}
+    tables = {**kept, **tables_of(rounds)}
     return replace(trained, memory=Memory(tables, sum(log.nbytes for log in rounds.values())))
 
 

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from retract.data import Interactions
 from retract.federation import Arrays
 from retract.models.ease import regularised_inverse
-from retract.models.gram import gram_of, rows, user_weights, weighted_gram
+from retract.models.gram import gram_of, most_frequent, rows, user_weights, weighted_gram
 from retract.models.graph_filter import ChangedGram
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.tables import Tables
@@ -57,9 +56,3 @@ def why(config: ExactConfig, n_items: int) -> str:
     compared = "at most" if config.form_for(n_items) == "ease" else "more than"
     need, limit = config.memory_for(n_items), config.memory_gb
     return f"EASE of {n_items:,} items takes {need:.3g} GB, {compared} the {limit:g} GB that memory_gb allows"
-
-
-def most_frequent(degrees: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The codes of the `count` most frequent items, of equals the lower codes, ascending."""
-    order = np.lexsort((np.arange(len(degrees)), -degrees))
-    return np.sort(order[:count])

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -22,16 +23,15 @@ from scipy.stats import norm
 
 from retract.data import Catalog, Interactions
 from retract.errors import ConfigError, FolderError
-from retract.models.ease import item_weights, regularised_inverse
+from retract.models.ease import regularised_inverse
 from retract.models.gram import rows, user_weights, weighted_gram
-from retract.models.recommender import Scores, recommend, rows_of
+from retract.models.item_matrix import ItemToItem, Quantised, largest, largest_weights
+from retract.models.recommender import Scores, recommend
 from retract.systems.base import Trained
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.tables import Tables, form_of
 
 MAGIC = b"retract shipped model 1\n"
-LEVELS = 127
-"""Values are whole multiples of their row's largest, parted in so many."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class ShippedModel:
 
     def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """Shape [len(users), n_items]."""
-        found: Scores = (rows_of(users, history) @ self.matrix).toarray()
-        return found
+        return ItemToItem(self.matrix).scores(users, history)
 
     def recommend(self, items: Iterable[str], k: int | None = None) -> list[tuple[str, str, float]]:
         """The `k` best items for somebody who has `items`: original id, title and score of each.
@@ -77,16 +76,12 @@ class ShippedModel:
 
     def to_bytes(self) -> bytes:
         """The file."""
-        matrix = self.matrix
-        row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-        scale = np.zeros(matrix.shape[0], dtype=np.float32)
-        np.maximum.at(scale, row, np.abs(matrix.data))
-        levels = np.rint(matrix.data / np.where(scale[row] > 0, scale[row], 1) * LEVELS).astype(np.int8)
+        small, matrix = Quantised.of(self.matrix), self.matrix
         gaps = np.diff(matrix.indices, prepend=0).astype(np.int64)
         first = matrix.indptr[:-1][np.diff(matrix.indptr) > 0]
         gaps[first] = matrix.indices[first]
         planes = gaps.astype("<u4").view(np.uint8).reshape(-1, 4).T  # equal bytes side by side compress best
-        parts = {"counts": np.diff(matrix.indptr).astype(np.int32), "scale": scale, "levels": levels}
+        parts: dict[str, NDArray[Any]] = {"counts": small.counts, "scale": small.scale, "levels": small.levels}
         parts |= {f"gaps.{place}": np.ascontiguousarray(plane) for place, plane in enumerate(planes)}
         names = {"items": self.item_ids.tolist(), "titles": None if self.titles is None else self.titles.tolist()}
         payload = safetensors.numpy.save(parts, metadata={"catalog": json.dumps(names)})
@@ -111,11 +106,9 @@ class ShippedModel:
             counts, planes = parts["counts"], [parts[f"gaps.{place}"] for place in range(4)]
             gaps = np.stack(planes, axis=1).reshape(-1).view("<u4").astype(np.int64)
             indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-            row = np.repeat(np.arange(len(counts)), counts)
             columns = np.cumsum(gaps)
             columns -= np.repeat((columns - gaps)[indptr[:-1][counts > 0]], counts[counts > 0])
-            values = parts["levels"].astype(np.float32) / LEVELS * parts["scale"][row]
-            matrix = sp.csr_matrix((values, columns, indptr), shape=(len(counts), len(counts)))
+            matrix = Quantised(counts, columns, parts["levels"], parts["scale"]).matrix
             titles = None if names["titles"] is None else np.array(names["titles"], dtype=np.str_)
             return cls(np.array(names["items"], dtype=np.str_), titles, matrix)
         except (lzma.LZMAError, EOFError, KeyError, ValueError, safetensors.SafetensorError) as error:
@@ -152,7 +145,7 @@ def ship(trained: Trained, *, max_bytes: int = 2_000_000, epsilon: float | None 
     matrix = _item_matrix(trained, epsilon, delta, entries=max_bytes)
     entries, best = min(max_bytes // 2, matrix.nnz), None
     for _ in range(4):
-        content = ShippedModel(catalog.item_ids, catalog.titles, _largest(matrix, entries)).to_bytes()
+        content = ShippedModel(catalog.item_ids, catalog.titles, largest(matrix, entries)).to_bytes()
         fill = len(content) / max_bytes
         best = content if fill <= 1 else best
         if 0.9 < fill <= 1 or (fill <= 1 and entries == matrix.nnz):
@@ -175,38 +168,19 @@ def _item_matrix(trained: Trained, epsilon: float | None, delta: float, entries:
         # From the system's entropy, never from a seed: whoever could draw the noise again could take it off.
         draw = np.random.default_rng(secrets.randbits(256))
         gram, ridge = noisy_gram(trained.shared, config, epsilon, delta, draw)
-        return _dense_matrix(regularised_inverse(sp.csr_matrix(gram), ridge), entries)
+        return largest_weights(regularised_inverse(sp.csr_matrix(gram), ridge), entries)
     if form == "ease":
-        return _dense_matrix(trained.model["inverse"], entries)
+        return largest_weights(trained.model["inverse"], entries)
     tables = Tables.of(trained.model)
     known = np.maximum(tables["degrees"], 1).astype(np.float64)
     left, right = sp.diags(known**-config.source_exponent), sp.diags(known**-config.target_exponent)
-    filtered = _largest(sp.csr_matrix(left @ tables.gram.total @ right), entries)
+    filtered = largest(sp.csr_matrix(left @ tables.gram.total @ right), entries)
     if form == "filter":
         return filtered
     head = tables["head"]
-    part = sp.coo_matrix(_dense_matrix(tables["inverse"], entries))
+    part = sp.coo_matrix(largest_weights(tables["inverse"], entries))
     ease = sp.csr_matrix((part.data, (head[part.row], head[part.col])), shape=filtered.shape)
     return sp.csr_matrix(config.blend * filtered + ease)
-
-
-def _dense_matrix(inverse: NDArray[np.float64], entries: int) -> sp.csr_matrix:
-    """The largest entries of EASE's B."""
-    matrix = item_weights(inverse)
-    entries = min(entries, matrix.size)
-    limit = np.partition(np.abs(matrix).ravel(), matrix.size - entries)[matrix.size - entries]
-    return sp.csr_matrix(np.where(np.abs(matrix) >= limit, matrix, 0))
-
-
-def _largest(matrix: sp.csr_matrix, entries: int) -> sp.csr_matrix:
-    """The entries of largest size; rows and columns stay."""
-    out = sp.csr_matrix(matrix, dtype=np.float32, copy=True)
-    out.sort_indices()
-    if out.nnz > entries:
-        size = np.abs(out.data)
-        out.data[size < np.partition(size, out.nnz - entries)[out.nnz - entries]] = 0
-        out.eliminate_zeros()
-    return out
 
 
 def noisy_gram(

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from retract.data import Interactions
 from retract.federation import Arrays
 from retract.models.ease import changed_inverse, exchanged_inverse, inverse_error, with_new_items
-from retract.models.gram import rows, user_weights, weighted_gram
-from retract.systems.exact.closed_form import Solved, most_frequent, solve
+from retract.models.gram import most_frequent, rows, user_weights, weighted_gram
+from retract.systems.exact.closed_form import Solved, solve
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.tables import Tables, form_of
 

@@ -6,7 +6,7 @@ from retract.systems.system import SystemType
 FEDSHARE = SystemType(
     "fedshare",
     FedShareConfig,
-    "retract.systems.fedshare.server:FedShareServer",
+    "retract.systems.fedshare.server:half_of",
     "retract.systems.fedshare.client:FedShareDevice",
     extra="learn",
     share=None,

@@ -22,10 +22,8 @@ from retract.models.learn.optimising import adam_tables, restore_adam
 from retract.models.negatives import sample_negatives
 from retract.models.spectral import spectral_embeddings
 from retract.systems.base import Progress, no_progress
-from retract.systems.fedshare.config import BETAS, FedShareConfig
+from retract.systems.fedshare.config import BETAS, SNAPSHOT, FedShareConfig
 
-SNAPSHOT = "snapshot."
-"""What the names of snapshots begin with, among the tables of a memory or a checkpoint."""
 SLOWEST = 0.2
 """The part of its rate at which the server's fit ends."""
 
@@ -127,7 +125,7 @@ class Fit:
     def of_training(cls, shared: Interactions, config: FedShareConfig, seed: int) -> Fit:
         """The fit of a training, before its first step; `shared` is not empty."""
         graph = SharedGraph(shared, config)
-        kept_at = snapshot_steps(config.server_steps, config.snapshots) if config.unlearning == "contrast" else ()
+        kept_at = snapshot_steps(config.server_steps, config.snapshots)
         return cls(graph, graph.start(seed), range(config.server_steps), seed, kept_at)
 
     def run(self, progress: Progress = no_progress, after_step: Callable[[], None] = lambda: None) -> Fitted:
