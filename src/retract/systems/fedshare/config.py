@@ -78,7 +78,7 @@ class FedShareConfig(SystemConfig):
     view_mb: Annotated[float, Field(gt=0, description="Spectral: size of the view that clients get.")] = 4.0
     view_items: Annotated[
         int, Field(ge=1, description="Spectral: the most shared items, which the view is made of.")
-    ] = 6_000
+    ] = 4_000
 
     layers: Annotated[int, Field(ge=0, description="Paper: layers L by which E is propagated.")] = 2
     server_steps: Annotated[int, Field(ge=0, description="Paper: server's steps on the shared graph, before.")] = 96
