@@ -61,7 +61,7 @@ def test_data_that_cannot_be_used_is_refused(tmp_path: Path, content: str | None
         (["--set", "rounds"], r"--set takes KEY=VALUE, such as rounds=50; it got 'rounds'"),
         (
             ["--set", "round=3"],
-            r"fedshare has no setting 'round': the nearest are rounds \(a whole number at least 1, default 100\); ",
+            r"fedshare has no setting 'round': the nearest are rounds \(a whole number at least 1, default 6\); ",
         ),
         (["--set", "rounds=0"], r"setting rounds of fedshare is '0': it must be a whole number at least 1"),
         (["--user-col", "who"], r"ratings\.csv: no column 'who'; columns seen: user, item, rating; correct --user-col"),

@@ -84,7 +84,7 @@ def test_ctrl_c_while_training_says_where_it_can_be_resumed_once_its_place_is_ke
 @pytest.mark.slow
 def test_ctrl_c_while_unlearning_leaves_the_request_pending(ratings: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert retract(*endless(ratings, out, "rounds=2", "form=paper", f"unlearn_steps={ENDLESS}")).code == 0
+    assert retract(*endless(ratings, out, "rounds=2", "form=paper", f"unlearn_rounds={ENDLESS}")).code == 0
     assert retract("unshare", out, "--user", "u1").code == 0
     before = on_disk(tmp_path)
     answer = interrupted("unlearning", "unlearn", out, "--json")

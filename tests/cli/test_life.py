@@ -48,7 +48,7 @@ def test_every_command_answers_with_the_keys_that_scripts_rely_on(ratings: Path,
     trained = train(ratings, out).json
     assert trained.keys() >= TRAINED
     assert trained["metrics"].keys() >= METRICS
-    assert (trained["rounds"], trained["resumed_at"]) == (int(TINY["rounds"]), None)
+    assert (trained["rounds"], trained["resumed_at"]) == (int(TINY["rounds"]) + int(TINY["start_rounds"]), None)
     best = retract("recommend", out, "--user", "u1", "-k", 3, "--json").json
     assert best["user"] == "u1"
     assert [line.keys() for line in best["items"]] == [{"item", "title", "score"}] * 3
@@ -157,7 +157,7 @@ def test_what_is_odd_but_allowed_is_said_on_stderr(ratings: Path, tmp_path: Path
     answer = train(data, tmp_path / "run")
     assert answer.json["notes"] == [line.removeprefix("note: ") for line in answer.err.splitlines()]
     assert "3 duplicate interactions left out: the mean of its ratings counts" in answer.json["notes"]
-    assert "1 user has a single interaction: it is trained on, never tested" in answer.json["notes"]
+    assert "1 user has a single interaction: it is never held out" in answer.json["notes"]
     assert retract("status", tmp_path / "run", "--json").json["users"] == 13
     assert retract("erase", tmp_path / "run", "--user", "lone", "--json").json["count"] == 1
 

@@ -204,8 +204,8 @@ def test_a_matrix_that_cannot_be_used_is_refused(matrix, ids, message):
     [
         ([1, 1, 2, 2], [1, 2, 1, 2], ()),
         ([1, 1, 1, 2, 2], [1, 1, 2, 1, 2], ("1 duplicate interaction left out: each counts once",)),
-        ([1, 1, 2], [1, 2, 1], ("1 user has a single interaction: it is trained on, never tested",)),
-        ([1, 2], [1, 2], ("2 users have a single interaction: they are trained on, never tested",)),
+        ([1, 1, 2], [1, 2, 1], ("1 user has a single interaction: it is never held out",)),
+        ([1, 2], [1, 2], ("2 users have a single interaction: they are never held out",)),
         ([1, 1], [1, 2], ("there is only one user: learning from others and unlearning need at least two",)),
     ],
 )

@@ -100,7 +100,7 @@ def test_whatever_holds_interactions_becomes_a_data_set(data):
     made = to_dataset(data)
     assert made.interactions == WANT.interactions
     assert made.interactions.ratings.tolist() == [4, 3, 5]
-    assert made.notes == WANT.notes == ("1 user has a single interaction: it is trained on, never tested",)
+    assert made.notes == WANT.notes == ("1 user has a single interaction: it is never held out",)
 
 
 @pytest.mark.parametrize("make", [sp.csr_matrix, sp.csr_array])

@@ -58,7 +58,7 @@ def test_every_kind_of_text_file_gives_the_same_interactions(tmp_path, name):
     assert data.name == name.rpartition(".")[0]
     assert (data.is_test, data.notes[:1]) == (
         None,
-        ("1 user has a single interaction: it is trained on, never tested",),
+        ("1 user has a single interaction: it is never held out",),
     )
 
 

@@ -73,7 +73,7 @@ def test_notes_of_others_stay_and_those_on_testing_are_made_anew():
     assert told.notes == (
         "left out because rated below 3: 4 of 6",
         "of another package",
-        "2 users have a single interaction: they are trained on, never tested",
+        "2 users have a single interaction: they are never held out",
     )
 
 

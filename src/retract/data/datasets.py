@@ -374,7 +374,7 @@ def _notes_on_testing(interactions: Interactions, is_test: NDArray[np.bool_] | N
     if is_test is None:
         if single := int((degrees == 1).sum()):
             have, they_are = ("has", "it is") if single == 1 else ("have", "they are")
-            notes.append(f"{_count(single, 'user')} {have} a single interaction: {they_are} trained on, never tested")
+            notes.append(f"{_count(single, 'user')} {have} a single interaction: {they_are} never held out")
     else:
         to_train = np.bincount(interactions.users[~is_test], minlength=interactions.n_users)
         if cold := int(((to_train == 0) & (degrees > 0)).sum()):
