@@ -31,8 +31,9 @@ class LocalEpoch:
         n^{-a} ( Σ_{i ∈ D_u} BPR(i, negatives)  +  λ c n InfoNCE(h_u, z_u) )
 
     where c is the coverage (the shared part of all interactions), z_u is its global view, the same ego graph read from
-    the server's table Z, and the negatives of the contrast are the rows of Z of its sampled negative items. It moves
-    its own vector p_u by one Adam step and sends the gradient of Q, rows of the touched items only.
+    the server's table Z, and the negatives of the contrast are the rows of Z of its sampled negative items. Only in the
+    paper's form is there a Z, and with it the contrast. It moves its own vector p_u by one Adam step and sends the
+    gradient of Q, rows of the touched items only.
 
     The terms are the paper's (local and global representations aligned by contrast); the ego graph of the client is
     its predecessor's (CDCGNNFed, WWW 2024). Ours are the leave-one-out reading, the activity weight n^{-a}, the

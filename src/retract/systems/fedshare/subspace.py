@@ -70,9 +70,9 @@ class Subspace:
         """Q's start, shape [n_items, d]: the vectors, shrunk by how far their values stand out of the noise.
 
         Column k is √n_items · scale · (1 - (ν / s_k)²) times the k-th vector, 0 where s_k ≤ ν, s being the singular
-        values and ν the level of noise. That is what the columns of a table lack to be the signal's alone where noise
-        of deviation ν lies over it (compare Gavish and Donoho, IEEE Trans. IT 2017). Columns beyond the rank are zero,
-        and all of them where nobody answered.
+        values and ν the level of noise: the nearer a value is to the noise, the less of its vector is signal (compare
+        Gavish and Donoho, IEEE Trans. IT 2017; the form is ours). Columns beyond the rank are zero, and all of them
+        where nobody answered.
         """
         n_items = len(self.basis)
         if not self.image.any():
@@ -92,8 +92,8 @@ class Subspace:
     def _noise(self, found: Matrix) -> float:
         """ν: `noise` times the root mean square of the singular values beyond those that were found.
 
-        Their squares add up to what is left of tr M; how many there are is counted by the regularised degrees,
-        Σ D / (D + τ) of users or items, for whom that shrinks to nothing have no dimension of their own. The leading
+        Their squares add up to what is left of tr M. How many there are is told by the regularised degrees,
+        Σ D / (D + τ) over users or items: one whose degree is small against τ hardly counts as a dimension. The leading
         vector stays in any case.
         """
         energy, effective, full = self.sums
