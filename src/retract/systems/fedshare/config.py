@@ -96,7 +96,7 @@ class FedShareConfig(SystemConfig):
         Field(ge=1, description="Paper: rounds in which clients learn anew, at rates that make up for it."),
     ] = 40
     snapshots: Annotated[int, Field(ge=1, description="Paper: snapshots K of E that are kept to forget by.")] = 4
-    unlearn_steps: Annotated[int, Field(ge=0, description="Paper: steps of unlearning on the server.")] = 12
+    unlearn_steps: Annotated[int, Field(ge=0, description="Paper: steps of unlearning on the server.")] = 15
     unlearn_rate: Annotated[float, Field(gt=0, description="Paper: Adam rate of these steps.")] = 0.01
     unlearn_contrast: Annotated[float, Field(ge=0, description="Paper: weight of their contrastive loss.")] = 0.3
     ascent: Annotated[float, Field(ge=0, description="Paper: weight of the ascent on the forgotten edges.")] = 5.0
