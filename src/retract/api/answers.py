@@ -28,11 +28,22 @@ def similar(held: Held, codes: NDArray[np.int64], k: int) -> Ranking:
     ConfigError
         If `k` is below 1.
     """
-    if k < 1:
-        raise ConfigError(f"k is {k}: a list has at least 1 item")
+    require_length(k)
     scores = _similarities(held, codes)
     scores[np.arange(len(codes)), codes] = -np.inf
     return best_of(scores, min(k, held.catalog.n_items))
+
+
+def require_length(k: int) -> None:
+    """Refuse lists of nothing.
+
+    Raises
+    ------
+    ConfigError
+        If `k` is below 1.
+    """
+    if k < 1:
+        raise ConfigError(f"k is {k}: a list has at least 1 item")
 
 
 def as_frame(

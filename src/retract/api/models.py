@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract.api.account import Account
-from retract.api.answers import as_frame, listed, similar
+from retract.api.answers import as_frame, listed, require_length, similar
 from retract.api.fitting import Fit, recoded
 from retract.api.frames import Ids
 from retract.api.receipt import Receipt
@@ -202,8 +202,7 @@ class Model:
             Means by name; with a `test` of yours also how many rows of it name users or items that the model lacks.
         """
         held = self._fitted
-        if k < 1:
-            raise ConfigError(f"k is {k}: a list has at least 1 item")
+        require_length(k)
         if test is None:
             return measure(self._recommender, held.interactions, held.test, k)
         known, unknown = recoded(self.kind, test, columns, held.catalog)

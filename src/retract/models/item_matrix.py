@@ -118,3 +118,11 @@ def largest_weights(inverse: NDArray[np.float64], entries: int) -> sp.csr_matrix
     stays = size > limit
     stays[np.flatnonzero(size == limit)[: entries - int(stays.sum())]] = True  # of equals the first
     return sp.csr_matrix(np.where(stays.reshape(matrix.shape), matrix, 0))
+
+
+def placed(part: sp.csr_matrix, items: NDArray[np.int64], n_items: int) -> sp.csr_matrix:
+    """A matrix over some items, shape [len(items), len(items)], as one over all of them, indices ascending."""
+    entries = sp.coo_matrix(part)
+    out = sp.csr_matrix((entries.data, (items[entries.row], items[entries.col])), shape=(n_items, n_items))
+    out.sort_indices()
+    return out

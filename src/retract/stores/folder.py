@@ -251,10 +251,6 @@ class TrainedFolder:
             with self.unlearning():
                 pass
 
-    def settle(self, withdrawals: Mapping[str, str], gone: Sequence[str]) -> None:
-        """Complete requests of the model that is served; see `Inbox.settle`."""
-        self.inbox.settle(withdrawals, gone)
-
     def publish(self) -> None:
         """Lay audits and certificate of the served version beside the versions, if that is still to be done."""
         version = self.versions.server()

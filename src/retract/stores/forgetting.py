@@ -265,7 +265,7 @@ def commit(folder: TrainedFolder, forgotten: Forgotten, files: Mapping[str, byte
     """
     folder.suppress(lambda known: suppressing(known, forgotten))  # first: what is suppressed too early harms nobody
     folder.replace(forgotten.before, forgotten.after, forgotten.withdrawals, files)
-    folder.settle(forgotten.withdrawals, forgotten.gone)
+    folder.inbox.settle(forgotten.withdrawals, forgotten.gone)
     folder.publish()
 
 

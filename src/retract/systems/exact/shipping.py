@@ -25,7 +25,7 @@ from retract.data import Catalog, Interactions
 from retract.errors import ConfigError, FolderError
 from retract.models.ease import regularised_inverse
 from retract.models.gram import rows, user_weights, weighted_gram
-from retract.models.item_matrix import ItemToItem, Quantised, largest, largest_weights
+from retract.models.item_matrix import ItemToItem, Quantised, largest, largest_weights, placed
 from retract.models.recommender import Scores, recommend
 from retract.systems.base import Trained
 from retract.systems.exact.config import ExactConfig
@@ -177,9 +177,7 @@ def _item_matrix(trained: Trained, epsilon: float | None, delta: float, entries:
     filtered = largest(sp.csr_matrix(left @ tables.gram.total @ right), entries)
     if form == "filter":
         return filtered
-    head = tables["head"]
-    part = sp.coo_matrix(largest_weights(tables["inverse"], entries))
-    ease = sp.csr_matrix((part.data, (head[part.row], head[part.col])), shape=filtered.shape)
+    ease = placed(largest_weights(tables["inverse"], entries), tables["head"], filtered.shape[0])
     return sp.csr_matrix(config.blend * filtered + ease)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from retract.data import Interactions
 from retract.models.ease import regularised_inverse
 from retract.models.gram import most_frequent, rows, user_weights, weighted_gram
-from retract.models.item_matrix import Quantised, largest_weights
+from retract.models.item_matrix import Quantised, largest_weights, placed
 from retract.systems.fedshare.config import VIEW, FedShareConfig
 
 
@@ -32,7 +32,4 @@ def view_tables(shared: Interactions, config: FedShareConfig) -> dict[str, NDArr
     )
     entry = 3 if n_items <= 2**16 else 5
     inverse, entries = regularised_inverse(gram, config.ridge), int(config.view_mb * 1e6) // entry
-    part = sp.coo_matrix(largest_weights(inverse, entries))
-    matrix = sp.csr_matrix((part.data, (head[part.row], head[part.col])), shape=(n_items, n_items))
-    matrix.sort_indices()
-    return Quantised.of(matrix).tables(VIEW)
+    return Quantised.of(placed(largest_weights(inverse, entries), head, n_items)).tables(VIEW)
