@@ -38,8 +38,8 @@ def main() -> None:
     data = load(file if file.exists() else "movielens-small")
     train, _ = data.split(seed=0)
     config = FedShareConfig()
-    tables = np.random.default_rng(0).normal(scale=0.1, size=(2, train.n_items, config.dimension)).astype(np.float32)
-    public = {"items": tables[0], "global_items": tables[1], "coverage": np.asarray(0.5, dtype=np.float32)}
+    items = np.random.default_rng(0).normal(scale=0.1, size=(train.n_items, config.dimension)).astype(np.float32)
+    public = {"items": items, "coverage": np.asarray(0.5, dtype=np.float32)}
     engine = engine_of(FEDSHARE(config), MemoryDevices(Sharing.by_ratio(train, 0.5)))
     spec = task_spec(config, NAME, EPOCH, new_run(), epoch_update(train.n_items, config.dimension))
     users = engine.users
