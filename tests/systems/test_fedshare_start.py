@@ -17,9 +17,10 @@ from retract.stores.devices import MemoryDevices
 from retract.systems.base import Published, task_spec
 from retract.systems.fedshare import FEDSHARE, FedShareConfig
 from retract.systems.fedshare.client import LocalView, Weighted
-from retract.systems.fedshare.config import PROJECTION, VIEW, projection_update
-from retract.systems.fedshare.subspace import Subspace
+from retract.systems.fedshare.config import VIEW
 from retract.systems.fedshare.view import view_tables
+from retract.systems.spectral.config import PROJECTION, projection_update
+from retract.systems.spectral.subspace import Subspace
 from tests.samples import checkerboard, numbered_catalog, random_interactions
 
 CONFIG = FedShareConfig(dimension=3, oversampling=2, degree_prior=2.0)

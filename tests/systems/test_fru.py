@@ -18,8 +18,9 @@ from retract.systems.baselines.fru_config import LOGGED, RECORDING, logged_spec,
 from retract.systems.baselines.fru_log import ClientLog, RoundLog, calibrated
 from retract.systems.baselines.fru_tasks import ClientUpdates
 from retract.systems.fedshare import FEDSHARE, FedShareConfig
-from retract.systems.fedshare.config import EPOCH, PROJECTION, epoch_update
+from retract.systems.fedshare.config import EPOCH, epoch_update
 from retract.systems.registry import make_method
+from retract.systems.spectral.config import PROJECTION
 from retract.systems.system import System
 from tests.samples import checkerboard, random_interactions
 

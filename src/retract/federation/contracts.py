@@ -140,6 +140,14 @@ class Cohort:
         """For every interaction, the position of its client in `users`."""
         return np.repeat(np.arange(len(self)), self.degrees)
 
+    @cached_property
+    def items_held(self) -> NDArray[np.int64]:
+        """Distinct items of each client, shape [n_clients]."""
+        if self.clients is None:
+            return self.degrees
+        pairs = np.unique(self.clients[self.rows] * self.n_items + self.items)
+        return np.bincount(pairs // self.n_items, minlength=self.n_clients).astype(np.int64)
+
 
 @dataclass(frozen=True)
 class Reply:

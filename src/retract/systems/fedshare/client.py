@@ -13,8 +13,9 @@ from retract.models.item_matrix import ItemToItem
 from retract.models.recommender import DotProduct, HistoryReader, Mixed, Recommender, Scores, read_history, standardised
 from retract.systems.base import Published
 from retract.systems.checks import require_extra
-from retract.systems.fedshare.config import EPOCH, NAME, PROJECTION, VIEW, FedShareConfig
-from retract.systems.fedshare.projection import Projection
+from retract.systems.fedshare.config import EPOCH, NAME, VIEW, FedShareConfig
+from retract.systems.spectral.config import PROJECTION
+from retract.systems.spectral.projection import Projection
 
 
 class FedShareDevice:

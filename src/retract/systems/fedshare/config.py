@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from retract.federation import TensorSpec, UpdateSpec
-from retract.systems.base import SystemConfig
+from retract.systems.spectral.config import SpectralConfig
 
 NAME = "fedshare"
-PROJECTION, EPOCH = "projection", "local epoch"
-"""The tasks of FedShare's devices."""
+EPOCH = "local epoch"
+"""FedShare's own task of its devices; the start has another."""
 VIEW, SNAPSHOT = "view", "snapshot."
 """What the names of arrays begin with: of the published view, and of snapshots in a memory or a checkpoint."""
 BETAS = (0.9, 0.99)
@@ -27,7 +27,7 @@ PAPER: Mapping[str, Any] = {
 }
 
 
-class FedShareConfig(SystemConfig):
+class FedShareConfig(SpectralConfig):
     """Settings of FedShare; the defaults were tuned on validation parts of the train folds."""
 
     defaults_by: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {"form": {"paper": PAPER}}
@@ -39,9 +39,7 @@ class FedShareConfig(SystemConfig):
             "the server's graph, contrast both ways, and contrastive unlearning."
         ),
     ] = "spectral"
-    dimension: Annotated[int, Field(ge=1, description="Size d of all embeddings.")] = 96
     rounds: Annotated[int, Field(ge=1, description="Rounds of local epochs.")] = 6
-    participation: Annotated[float, Field(gt=0, le=1, description="Part of the clients in each round.")] = 1.0
     negatives: Annotated[int, Field(ge=1, description="Negatives per positive in a client's local epoch.")] = 1
     item_rate: Annotated[float, Field(gt=0, description="Server's Adam rate for the federated item table Q.")] = 0.01
     client_rate: Annotated[float, Field(gt=0, description="Each client's Adam rate for its user vector.")] = 0.01
@@ -61,19 +59,9 @@ class FedShareConfig(SystemConfig):
         float, Field(ge=0, description="It grows with the user's n interactions as n / (n + this).")
     ] = 10.0
 
-    start_rounds: Annotated[int, Field(ge=1, description="Spectral: rounds of subspace iteration before.")] = 8
-    oversampling: Annotated[int, Field(ge=0, description="Spectral: columns of the subspace beyond d.")] = 16
-    start_scale: Annotated[float, Field(gt=0, description="Spectral: deviation of Q's leading columns.")] = 0.2
-    degree_prior: Annotated[
-        float, Field(ge=0, description="Spectral: τ, added to all degrees before they are divided by.")
-    ] = 20.0
     ease_exponent: Annotated[
         float, Field(ge=0, le=1, description="Spectral: in the view a sharer of n interactions weighs n^-α.")
     ] = 0.5
-    noise: Annotated[
-        float,
-        Field(ge=0, description="Spectral: what stands out less than so many times the noise is dropped."),
-    ] = 1.1
     ridge: Annotated[float, Field(gt=0, description="Spectral: regularisation λ of the view.")] = 50.0
     view_mb: Annotated[float, Field(gt=0, description="Spectral: size of the view that clients get.")] = 4.0
     view_items: Annotated[
@@ -124,16 +112,5 @@ def epoch_update(n_items: int, dimension: int) -> UpdateSpec:
             "item_gradient": TensorSpec((n_items, dimension), layout="rows"),
             "weight": TensorSpec(()),
             "interactions": TensorSpec((), "int64"),
-        }
-    )
-
-
-def projection_update(n_items: int, width: int) -> UpdateSpec:
-    """What clients answer to `PROJECTION`: x_u ω_u (x_uᵀ C), x_u and x_u ω_u, rows of their own items only."""
-    return UpdateSpec(
-        {
-            "projection": TensorSpec((n_items, width), layout="rows", group="items"),
-            "degrees": TensorSpec((n_items,), "int32", layout="rows", group="items"),
-            "weights": TensorSpec((n_items,), layout="rows", group="items"),
         }
     )

@@ -27,18 +27,11 @@ from retract.systems.base import (
     no_progress,
     task_spec,
 )
-from retract.systems.fedshare.config import (
-    BETAS,
-    EPOCH,
-    NAME,
-    PROJECTION,
-    FedShareConfig,
-    epoch_update,
-    projection_update,
-)
+from retract.systems.fedshare.config import BETAS, EPOCH, NAME, FedShareConfig, epoch_update
 from retract.systems.fedshare.coverage import Coverage
-from retract.systems.fedshare.subspace import Subspace
 from retract.systems.fedshare.view import view_tables
+from retract.systems.spectral.rounds import find
+from retract.systems.spectral.subspace import Subspace
 
 START, ROUNDS = "spectral start", "rounds"
 """Stages of a training."""
@@ -238,15 +231,13 @@ class Training:
         if self.begun is not None:
             subspace.restore(self.begun.tables)
             begin = self.begun.done
-        spec = task_spec(config, NAME, PROJECTION, self.run, projection_update(n_items, subspace.width))
-        for round in range(begin, config.start_rounds):
-            watch = Stopwatch()
-            users = sample_clients(engine, config.participation, self.seed, round)
-            result = engine.run(spec, subspace.broadcast(round), users, seed=self.seed)
-            subspace.apply(result)
-            self.record(round, result, watch.seconds)
-            self.offer(START, round + 1, lambda: subspace.tables)
-            self.progress(START, round + 1, config.start_rounds)
+
+        def after_round(done: int, result: RoundResult, seconds: float) -> None:
+            self.record(done - 1, result, seconds)
+            self.offer(START, done, lambda: subspace.tables)
+            self.progress(START, done, config.start_rounds)
+
+        find(subspace, engine, config, NAME, self.run, self.seed, begin=begin, after_round=after_round)
         return torch.from_numpy(subspace.table())
 
     def record(self, number: int, result: RoundResult, seconds: float) -> None:

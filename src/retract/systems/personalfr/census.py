@@ -35,13 +35,5 @@ class Census:
             "below": (ratings < places).sum(axis=1, dtype=np.int64),
             "above": (ratings > places).sum(axis=1, dtype=np.int64),
         }
-        sent = bytes_sent(self.update, {"support": _items_held(cohort)})
+        sent = bytes_sent(self.update, {"support": cohort.items_held})
         return Reply(Update(self.update, sums, cohort.n_clients), {}, sent)
-
-
-def _items_held(cohort: Cohort) -> NDArray[np.int64]:
-    """Distinct items of each client, int64, shape [n_clients]."""
-    if cohort.clients is None:
-        return cohort.degrees
-    pairs = np.unique(cohort.clients[cohort.rows] * cohort.n_items + cohort.items)
-    return np.bincount(pairs // cohort.n_items, minlength=cohort.n_clients).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Where Q starts: the leading singular vectors of all interactions, found by the clients together, a round a step."""
+"""The server's side of the start: the leading singular vectors of all interactions, a round a step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retract import streams
 from retract.federation import Broadcast, RoundResult
-from retract.systems.fedshare.config import FedShareConfig
+from retract.systems.spectral.config import SpectralConfig
 
 Matrix = NDArray[np.float64]
 PARTS = ("basis", "weights", "source", "image", "sums")
@@ -34,7 +34,7 @@ class Subspace:
         Settings, and the key of the start.
     """
 
-    def __init__(self, n_items: int, config: FedShareConfig, seed: int) -> None:
+    def __init__(self, n_items: int, config: SpectralConfig, seed: int) -> None:
         self.config, width = config, min(config.dimension + config.oversampling, n_items)
         self.basis: Matrix = streams.normal(seed, 0, np.arange(n_items), "subspace", width).astype(np.float64)
         # At first the basis is sent as it is: it stands for another one, W^{-1} times it, which is as random.
@@ -64,7 +64,7 @@ class Subspace:
         self.basis, self.weights = np.linalg.qr(self.image)[0], weights
         mass = np.asarray(result.update.tensors["weights"], dtype=np.float64)
         effective = min(mass.sum(), (degrees * weights**2).sum())
-        self.sums = np.array([mass @ weights**2, effective, min(result.update.clients, int(known.sum()))])
+        self.sums = np.array([mass @ weights**2, effective, min(len(result.answered), int(known.sum()))])
 
     def table(self) -> NDArray[np.float32]:
         """Q's start, shape [n_items, d]: the vectors, shrunk by how far their values stand out of the noise.

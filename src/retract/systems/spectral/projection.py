@@ -1,4 +1,4 @@
-"""FedShare's client task before the first epoch: a user's term of a step of subspace iteration."""
+"""The client task of the start's rounds: a user's term of a step of subspace iteration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from retract.federation import Broadcast, ClientState, Cohort, Reply, TaskSpec, Update
-from retract.systems.fedshare.config import FedShareConfig
+from retract.systems.spectral.config import SpectralConfig
 
 
 class Projection:
@@ -19,7 +19,8 @@ class Projection:
     """
 
     def __init__(self, spec: TaskSpec) -> None:
-        self.update, self.prior = spec.update, FedShareConfig.model_validate(spec.settings).degree_prior
+        known = {name: value for name, value in spec.settings.items() if name in SpectralConfig.model_fields}
+        self.update, self.prior = spec.update, SpectralConfig.model_validate(known).degree_prior
 
     def start(self, clients: NDArray[np.int64], n_items: int, seed: int) -> ClientState:
         """A client keeps nothing."""
@@ -37,4 +38,4 @@ class Projection:
             "degrees": np.bincount(cohort.items, minlength=cohort.n_items).astype(np.int32),
             "weights": back @ weights,
         }
-        return Reply(Update(self.update, sums, len(cohort)), {}, degrees * (12 + 4 * basis.shape[1]))
+        return Reply(Update(self.update, sums, cohort.n_clients), {}, cohort.items_held * (12 + 4 * basis.shape[1]))
