@@ -2,13 +2,18 @@
 
     .venv/bin/python -m benchmarks.personalfr explicit --seeds 0,1,2     ML-100K, 90 % to train on
     .venv/bin/python -m benchmarks.personalfr explicit --clients 100     … dealt among 100 clients
+    .venv/bin/python -m benchmarks.personalfr small --seeds 0,1,2        MovieLens-small likewise
+    .venv/bin/python -m benchmarks.personalfr thinned --seeds 0,1,2      ML-100K, 8 ratings of each user to train on
     .venv/bin/python -m benchmarks.personalfr implicit                   ML-1M's fold
+    .venv/bin/python -m benchmarks.personalfr gowalla --set dimension=256
     .venv/bin/python -m benchmarks.personalfr speed                      6,040 clients at once, and one at a time
     .venv/bin/python -m benchmarks.personalfr forget --seeds 0,1,2       ML-100K, 5 % of the users erase everything
     .venv/bin/python -m benchmarks.personalfr forget-implicit            ML-1M likewise
 
 Every row is one JSON line in --out, printed as it is measured, each from a process of its own so that peak memory is
-its own; a second call skips what is there. `--validation` holds out a tenth of the train part instead: what settings
+its own; a second call skips what is there. Modes: `closed` is the usual form, `personal`, `fedavg` and `joint` are of the
+paper's, `lightgcn` and, where scikit-surprise is installed, `biases`, `svd`, `svdpp` and `knn` are trained on pooled data.
+`thinned-implicit` leaves the ratings out. `--validation` holds out a tenth of the train part instead: what settings
 were tuned on.
 """
 
@@ -17,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import random
 import resource
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,7 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import mean_and_spread, source
+from benchmarks.common import mean_and_spread, source, thinned
 from retract.auditing.cell import Cell
 from retract.data import Interactions, Sharing, load
 from retract.data.splits import split_per_user
@@ -40,36 +46,94 @@ from retract.systems.base import Stopwatch
 from retract.systems.personalfr import PERSONALFR, PersonalFRConfig
 from retract.systems.personalfr.asking import census
 from retract.systems.personalfr.encoding import Histories, Wanted, tensors
-from retract.systems.personalfr.rounds import RoundServer, training_spec
+from retract.systems.personalfr.paper_rounds import RoundServer, training_spec
+from retract.systems.registry import make_system
 from tests.systems.personalfr_oracle import train_one_client
 
-MODES = ("personal", "fedavg", "joint")
-DATA = {"explicit": "ml-100k", "implicit": "ml-1m"}
+PAPER = ("personal", "fedavg", "joint")
+MODES = ("closed", *PAPER)
+POOLED = ("biases", "svd", "svdpp", "knn")
+"""Models of scikit-surprise, with its own defaults."""
+DATA = {
+    "explicit": "ml-100k",
+    "small": "movielens-small",
+    "thinned": "ml-100k",
+    "thinned-implicit": "ml-100k",
+    "implicit": "ml-1m",
+    "gowalla": "gowalla",
+}
 ONE_BY_ONE = 40
 """Clients given to the slow loop."""
 
 
-def parts(feedback: str, seed: int, validation: bool) -> tuple[Interactions, Interactions]:
-    """What is trained on and what is judged: a tenth of ML-100K, or ML-1M's fold."""
-    train, test = load(source(DATA[feedback])).split(seed=seed, test=0.1)
-    return split_per_user(train, 0.1, 99) if validation else (train, test)
+def parts(what: str, seed: int, validation: bool) -> tuple[Interactions, Interactions]:
+    """What is trained on and what is judged: a tenth of a file, or its own fold."""
+    name = DATA[what]
+    train, test = load(name if name.startswith("movielens") else source(name)).split(seed=seed, test=0.1)
+    if validation:
+        train, test = split_per_user(train, 0.1, 99)
+    train = thinned(train, 8, seed) if what.startswith("thinned") else train
+    return (_unrated(train), _unrated(test)) if what == "thinned-implicit" else (train, test)
+
+
+def _unrated(data: Interactions) -> Interactions:
+    return Interactions.of(data.catalog, data.users, data.items)
+
+
+def settings_of(mode: str) -> dict[str, str]:
+    """Of the system in a mode."""
+    return {"form": "paper", "mode": mode} if mode in PAPER else {}
+
+
+def pooled(mode: str, train: Interactions, test: Interactions, seed: int) -> dict[str, Any]:
+    """RMSE of a model of scikit-surprise, which holds everybody's ratings."""
+    import pandas as pd
+    import surprise
+
+    random.seed(seed)
+    np.random.seed(seed)
+    makers = {
+        "biases": surprise.BaselineOnly,
+        "svd": surprise.SVD,
+        "svdpp": surprise.SVDpp,
+        "knn": surprise.KNNBaseline,
+    }
+    by_item = {"sim_options": {"name": "pearson_baseline", "user_based": False}} if mode == "knn" else {}
+    seeded = {"random_state": seed} if mode.startswith("svd") else {}
+    assert train.ratings is not None and test.ratings is not None
+    scale = float(train.ratings.min()), float(train.ratings.max())
+    rows = pd.DataFrame({"user": train.users, "item": train.items, "rating": train.ratings})
+    held = surprise.Dataset.load_from_df(rows, surprise.Reader(rating_scale=scale)).build_full_trainset()
+    watch = Stopwatch()
+    model = makers[mode](verbose=False, **by_item, **seeded).fit(held)
+    said = [model.predict(*pair).est for pair in zip(test.users.tolist(), test.items.tolist(), strict=True)]
+    return {"rmse": float(np.sqrt(np.mean((said - test.ratings) ** 2))), "train_seconds": round(watch.seconds, 1)}
 
 
 def accuracy(about: Mapping[str, Any]) -> dict[str, Any]:
     """One training, its figures and its traffic; how well they are served who join later beside it."""
     seed = about["seed"]
     train, test = parts(about["run"], seed, about.get("validation", False))
-    system = PERSONALFR(PersonalFRConfig.model_validate({"mode": about["mode"], **about["settings"]}))
-    sharing = Sharing.by_ratio(train, 0.0)
+    mode = about["mode"]
+    if mode in POOLED:
+        return pooled(mode, train, test, seed)
+    given = {**settings_of(mode), **about["settings"]}
+    system = make_system("lightgcn" if mode == "lightgcn" else "personalfr", given)
+    sharing = Sharing.by_ratio(train, 1.0 if mode == "lightgcn" else 0.0)
     devices = MemoryDevices(sharing.held_by(about["clients"], seed) if "clients" in about else sharing)
     engine, watch = engine_of(system, devices), Stopwatch()
     trained = system.server.train(devices.sharing.shared, engine, seed=seed)
     seconds, traffic = watch.seconds, engine.traffic
+    measured = measure(reader_of(system, trained, devices), train, test)
+    if mode == "lightgcn":
+        return {**measured, "train_seconds": round(seconds, 1)}
     joined = measure(reader_of(system, trained, MemoryDevices(devices.sharing)), train, test)
     return {
-        **measure(reader_of(system, trained, devices), train, test),
+        **measured,
         **{f"{name} of who joins": value for name, value in joined.items()},
         "train_seconds": round(seconds, 1),
+        "rounds": traffic.rounds,
+        "mb_up_per_client": round(traffic.up / len(np.unique(engine.clients_of(engine.users))) / 1e6, 3),
         "updates_per_second": round(traffic.updates / traffic.seconds),
         "bytes_up_per_update": round(traffic.up / traffic.updates),
         "bytes_down_per_update": round(traffic.down / traffic.updates),
@@ -77,9 +141,9 @@ def accuracy(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def speed() -> dict[str, Any]:
-    """Updates per second of one round of all users of ML-1M, and of a loop over some of them, a dense model each."""
+    """The paper's form: updates per second of all users of ML-1M, and of a loop over some, a dense model each."""
     train, _ = load(source("ml-1m")).split()
-    config = PersonalFRConfig().resolved("implicit")
+    config = PersonalFRConfig(form="paper").resolved("implicit")
     engine = engine_of(PERSONALFR(config), MemoryDevices(Sharing.by_ratio(train, 0.0)))
     server = RoundServer(config, census(engine, config, train.n_items, "speed", 0), 0, "speed")
     broadcasts, spec = [server.broadcast(round, 1.0) for round in range(2)], training_spec(server, engine)
@@ -129,14 +193,15 @@ def forget(name: str, seed: int, settings: Mapping[str, Any]) -> list[dict[str, 
     if dataset.is_test is None:
         train, _ = dataset.split(seed=seed, test=0.1)
         dataset = replace(dataset, is_test=~train.contains(dataset.interactions))
-    cell = Cell("personalfr", {key: str(value) for key, value in settings.items()}, "users:0.05", "erase", 0.5, seed)
+    given = {key: str(value) for key, value in settings.items()}
+    cell = Cell("personalfr", given, "users:0.05", "erase", 0.5, seed)
     return list(cell.run(dataset, ("own", "naive")))
 
 
 def main() -> None:
     """Measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("explicit", "implicit", "speed", "forget", "forget-implicit", "show"))
+    parser.add_argument("what", choices=(*DATA, "speed", "forget", "forget-implicit", "show"))
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings other than defaults")
@@ -151,7 +216,8 @@ def main() -> None:
     settings = dict(part.split("=", 1) for part in options.set)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     for seed in seeds:
-        for mode in options.modes.split(",") if options.what in DATA else ["personal"]:
+        usual = "personal" if options.what == "speed" else "closed"
+        for mode in options.modes.split(",") if options.what in DATA else [usual]:
             about = {"run": options.what, "mode": mode, "seed": seed, "settings": settings}
             about |= {"validation": True} if options.validation else {}
             about |= {"clients": options.clients} if options.clients else {}

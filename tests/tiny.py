@@ -14,7 +14,7 @@ TINY_OF: dict[str, dict[str, object]] = {
     "exact": {},
     "fedshare": dict(TINY),
     "lightgcn": {"dimension": 4, "steps": 3},
-    "personalfr": {"hidden": 8, "code": 4, "rounds": 4, "participation": 0.5},
+    "personalfr": {**TINY, "links": 2},
     "receraser": {"dimension": 4, "steps": 3, "shards": 2, "aggregation_steps": 2},
     "unlearnrec": {"dimension": 4, "epochs": 4, "pretrain_steps": 2},
 }

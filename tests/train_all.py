@@ -24,7 +24,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "exact": {},
     "fedshare": {"dimension": 32, "rounds": 3, "start_rounds": 3},
     "lightgcn": {"dimension": 64, "steps": 5},
-    "personalfr": {"hidden": 64, "code": 32, "rounds": 5},
+    "personalfr": {},
     "receraser": {"dimension": 32, "steps": 5, "shards": 2, "aggregation_steps": 3},
     "unlearnrec": {"dimension": 64, "epochs": 5, "pretrain_steps": 3},
 }

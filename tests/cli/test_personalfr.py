@@ -16,7 +16,7 @@ from retract.stores.held import MODEL, Held, state_digests
 from tests.cli.commands import on_disk, retract
 from tests.stores.folders import load
 
-QUICK = ["hidden=16", "code=8", "rounds=4", "participation=1", "min_support=0"]
+QUICK = ["form=paper", "hidden=16", "code=8", "rounds=4", "participation=1", "min_support=0"]
 
 
 def command(data: Path, out: Path, *settings: str) -> list[object]:

@@ -27,7 +27,7 @@ from retract.systems.system import System
 from tests.samples import checkerboard, numbered_catalog
 
 TRAIN, TEST = checkerboard()
-SMALL = {"hidden": 32, "code": 16, "rounds": 60, "participation": 0.5}
+SMALL = {"form": "paper", "hidden": 32, "code": 16, "rounds": 60, "participation": 0.5}
 
 
 def system_of(**settings: object) -> System:
@@ -599,7 +599,7 @@ def test_another_training_than_the_interrupted_one_is_refused(changed, message):
 
 
 def test_a_setting_that_was_stated_must_be_stated_again_even_where_it_is_the_default_of_ratings():
-    devices, default = MemoryDevices(Sharing.by_ratio(TRAIN, 0.5)), PersonalFRConfig().rate
+    devices, default = MemoryDevices(Sharing.by_ratio(TRAIN, 0.5)), PersonalFRConfig(form="paper").rate
     _, kept = interrupted_everywhere(system_of(rounds=4, rate=default), devices, 0.0)
     other = system_of(rounds=4)  # of what has no ratings, the default is another
     with pytest.raises(ConfigError, match=r"rate was 0\.03 and is 1\.0"):
@@ -635,10 +635,10 @@ from retract.systems.base import Memory, Trained
 from retract.systems.personalfr import PERSONALFR, PersonalFRConfig
 from tests.samples import random_interactions
 
-system = PERSONALFR()
+system = PERSONALFR(PersonalFRConfig(form="paper"))
 devices = MemoryDevices(Sharing.by_ratio(random_interactions(1), 0.5))
 shared = devices.sharing.shared
-trained = Trained("personalfr", PersonalFRConfig(), 0, "run", {}, Memory({}), shared)
+trained = Trained("personalfr", PersonalFRConfig(form="paper"), 0, "run", {}, Memory({}), shared)
 after, withdrawal = withdraw(devices, "unshare", shared)
 print(len(system.server.unlearn(trained, withdrawal, NoDevices(), seed=0).shared))
 engine = engine_of(system, devices)

@@ -28,7 +28,7 @@ from retract.systems.personalfr.config import (
 )
 from retract.systems.personalfr.encoding import tensors
 from retract.systems.personalfr.local_training import LocalTraining
-from retract.systems.personalfr.reading import PersonalFRRecommender, RatingRecommender
+from retract.systems.personalfr.paper_reading import PersonalFRRecommender, RatingRecommender
 from tests.samples import numbered_catalog
 from tests.systems.personalfr_oracle import DenseAutoEncoder, train_one_client
 
@@ -48,7 +48,9 @@ def rated(seed: int = 0, rated: bool = True) -> Interactions:
 
 
 def settings(**given: object) -> PersonalFRConfig:
-    return PersonalFRConfig.model_validate({"feedback": "explicit", "hidden": 16, "code": 8, "rate": 0.3, **given})
+    return PersonalFRConfig.model_validate(
+        {"form": "paper", "feedback": "explicit", "hidden": 16, "code": 8, "rate": 0.3, **given}
+    )
 
 
 def start(config: PersonalFRConfig, layers=(*ENCODER, *DECODER)) -> dict[str, torch.Tensor]:
@@ -302,7 +304,10 @@ def test_bytes_are_those_of_the_arrays_that_a_client_alone_would_send(mode, comp
 
 
 def test_a_compressed_message_is_a_small_part_of_a_whole_model():
-    personal, fedavg = PersonalFRConfig(), PersonalFRConfig.model_validate({"mode": "fedavg", "compress": False})
+    personal, fedavg = (
+        PersonalFRConfig(form="paper"),
+        PersonalFRConfig.model_validate({"mode": "fedavg", "compress": False}),
+    )
     rows = {"output": np.array([238]), "input": np.array([119])}
     small, large = (bytes_sent(training_update(config, 3706), rows).item() for config in (personal, fedavg))
     assert small < 0.05 * large
@@ -325,5 +330,5 @@ def test_a_census_counts_and_sends_what_it_says(rating):
     for user in range(N_USERS):
         result = engine_on(data).run(spec, places, np.array([user]), seed=SEED)
         held = len(data.items_of(user))
-        assert result.bytes_up == payload_bytes(result.update) == 3 * 8 + 2 * 3 * 8 + 8 * held
+        assert result.bytes_up == payload_bytes(result.update) == 4 * 8 + 2 * 3 * 8 + 16 * held
         assert result.update.tensors["support"].sum() == held

@@ -15,7 +15,7 @@ from retract.systems.personalfr import PERSONALFR
 from retract.systems.personalfr.config import NAME, PULL, PULLING, pull_update
 from retract.systems.personalfr.encoding import Histories, Wanted, tensors
 from retract.systems.personalfr.influence import balance, ridge, without
-from retract.systems.personalfr.reading import Reader
+from retract.systems.personalfr.paper_reading import Reader
 from tests.systems.test_personalfr_client import (
     N_ITEMS,
     N_USERS,

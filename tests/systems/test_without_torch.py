@@ -61,7 +61,7 @@ except MissingExtraError as error:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["FedShare", "PersonalFR", "UnlearnRec", "LightGCN", "RecEraser"])
+@pytest.mark.parametrize("name", ["FedShare", "UnlearnRec", "LightGCN", "RecEraser"])
 def test_fitting_through_the_api_tells_which_extra_it_needs(name):
     out = run(f"""
 import retract

@@ -6,9 +6,8 @@ from retract.systems.system import SystemType
 PERSONALFR = SystemType(
     "personalfr",
     PersonalFRConfig,
-    "retract.systems.personalfr.server:PersonalFRServer",
+    "retract.systems.personalfr.server:half_of",
     "retract.systems.personalfr.client:PersonalFRDevice",
-    extra="learn",
     share=0.0,
     learns_ratings=True,
 )

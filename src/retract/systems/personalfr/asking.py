@@ -55,6 +55,22 @@ def ask_all(engine: Engine, spec: TaskSpec, broadcast: Broadcast, users: NDArray
     return total
 
 
+def require_reachable(engine: Engine) -> NDArray[np.int64]:
+    """Codes of all users that can be asked, ascending.
+
+    Raises
+    ------
+    FederationError
+        If there are none.
+    """
+    if not len(engine.users):
+        raise FederationError(
+            f"{NAME} has to ask its devices, and none with an interaction can be reached from here: nothing was "
+            "changed; run this where they are"
+        )
+    return engine.users
+
+
 def census(engine: Engine, config: PersonalFRConfig, n_items: int, run: str, seed: int) -> Facts:
     """What all clients together hold.
 

@@ -12,8 +12,9 @@ from retract.systems.personalfr.config import bytes_sent
 class Census:
     """What the server must know before the first round, as sums over clients (a `ClientTask`): no model, no state.
 
-    How many interactions there are and how many of them are rated, the ratings' sum, how many users hold each item,
-    and how many ratings lie below and above each place that the server names.
+    How many interactions there are and how many of them are rated, how many users there are, the sum of all squared
+    ratings, how many users hold each item and the sum of their ratings, and how many ratings lie below and above each
+    place that the server names.
     """
 
     def __init__(self, spec: TaskSpec) -> None:
@@ -26,11 +27,14 @@ class Census:
     def __call__(self, broadcast: Broadcast, cohort: Cohort, state: ClientState, seed: int) -> Reply:
         """The cohort's sums."""
         ratings = np.empty(0, dtype=np.float32) if cohort.ratings is None else cohort.ratings
+        rated = cohort.items[: len(ratings)]
         places = np.asarray(broadcast.tables["places"])[:, None]
         sums = {
             "interactions": np.asarray(len(cohort.items), dtype=np.int64),
             "rated": np.asarray(len(ratings), dtype=np.int64),
-            "rating": np.asarray(ratings.sum(dtype=np.float64)),
+            "users": np.asarray((cohort.degrees > 0).sum(), dtype=np.int64),
+            "squares": np.asarray(np.square(ratings, dtype=np.float64).sum()),
+            "ratings": np.bincount(rated, weights=ratings, minlength=cohort.n_items).astype(np.float64),
             "support": np.bincount(cohort.items, minlength=cohort.n_items).astype(np.int32),
             "below": (ratings < places).sum(axis=1, dtype=np.int64),
             "above": (ratings > places).sum(axis=1, dtype=np.int64),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,12 @@ from pydantic import Field, model_validator
 from retract.errors import ConfigError
 from retract.federation import TensorSpec, UpdateSpec
 from retract.models.widths import BY_ITEM, DECODER, ENCODER, Widths, layer_of
-from retract.systems.base import SystemConfig
+from retract.systems.spectral.config import SpectralConfig
 
 NAME = "personalfr"
-CENSUS, LOCAL_TRAINING, SILO_TRAINING, PULL = "census", "local training", "silo training", "pull"
-"""The tasks of PersonalFR's devices."""
+CENSUS, RATING_STEP = "census", "rating step"
+LOCAL_TRAINING, SILO_TRAINING, PULL = "local training", "silo training", "pull"
+"""The tasks of PersonalFR's devices, the last three of the paper's form alone."""
 JOINING, PULLING, COUNTING = -1, -2, -3
 """Rounds that are none of training: of who makes an encoder of its own, of `PULL` and of `CENSUS`."""
 
@@ -26,101 +27,177 @@ Feedback = Literal["explicit", "implicit"]
 
 OWN_DEFAULTS: Mapping[tuple[str, Feedback], Mapping[str, Any]] = MappingProxyType(
     {
-        ("personal", "explicit"): {},
+        ("personal", "explicit"): {"rounds": 400, "participation": 0.1},
         ("personal", "implicit"): {
             "rate": 1.0,
             "encoder_rate": 0.03,
             "dropout": 0.2,
             "output_decay": 0.001,
             "rounds": 300,
+            "participation": 0.1,
         },
-        ("fedavg", "explicit"): {"read_published": False, "compress": False},
+        ("fedavg", "explicit"): {"rounds": 400, "participation": 0.1, "read_published": False, "compress": False},
         ("fedavg", "implicit"): {
             "rate": 1.0,
             "read_published": False,
             "dropout": 0.2,
             "output_decay": 0.001,
             "rounds": 300,
+            "participation": 0.1,
             "compress": False,
         },
-        ("joint", "explicit"): {"rate": 0.1, "read_published": False, "local_epochs": 1, "compress": False},
+        ("joint", "explicit"): {
+            "rounds": 400,
+            "participation": 0.1,
+            "rate": 0.1,
+            "read_published": False,
+            "local_epochs": 1,
+            "compress": False,
+        },
         ("joint", "implicit"): {
             "rate": 2.0,
             "read_published": False,
             "dropout": 0.0,
             "output_decay": 0.001,
             "rounds": 300,
+            "participation": 0.1,
             "local_epochs": 1,
             "compress": False,
         },
     }
 )
-"""By mode and feedback, where defaults differ from those of ratings in the first mode.
+"""By mode and feedback, the defaults of the paper's form where they differ from those that its settings show.
 
 Tuned, the references like the method, on a tenth of every user held out of the train parts of ML-100K and ML-1M. What
 they reach there: `python -m benchmarks.personalfr explicit --validation`, and `implicit` likewise.
 """
 
 
-class PersonalFRConfig(SystemConfig):
-    """Settings of PersonalFR; the defaults are for ratings, those of `OWN_DEFAULTS` for what has none."""
+class PersonalFRConfig(SpectralConfig):
+    """Settings of PersonalFR, tuned on validation parts of train folds; the paper's form has some in `OWN_DEFAULTS`."""
 
-    mode: Annotated[
-        Literal["personal", "fedavg", "joint"],
+    defaults_by: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+        "mode": {"fedavg": {"form": "paper"}, "joint": {"form": "paper"}}
+    }
+
+    form: Annotated[
+        Literal["closed", "paper"],
         Field(
-            description="What the server aggregates: the decoder, and encoders stay private; the whole model (fedavg); "
-            "or the gradient of the whole model, one step of SGD on pooled data per round (joint)."
+            description="closed: a start found by the clients together, and encoders that each client solves for "
+            "itself; paper: autoencoders, learnt in rounds of SGD."
         ),
-    ] = "personal"
+    ] = "closed"
     feedback: Annotated[
         Literal["auto", "explicit", "implicit"],
         Field(description="Whether to predict ratings or what is touched next; auto goes by what the clients hold."),
     ] = "auto"
-    hidden: Annotated[int, Field(ge=2, description="Width of the hidden layers.")] = 256
-    code: Annotated[int, Field(ge=2, description="Width of the code.")] = 128
-    dropout: Annotated[float, Field(ge=0, lt=1, description="Part of the code dropped in each local step.")] = 0.5
-    rounds: Annotated[int, Field(ge=1, description="Rounds of communication.")] = 400
-    participation: Annotated[float, Field(gt=0, le=1, description="Part of the clients in each round.")] = 0.1
-    local_epochs: Annotated[int, Field(ge=1, description="A client's steps in a round, each over all its data.")] = 5
-    rate: Annotated[float, Field(gt=0, description="A client's SGD rate; falls to 0 by a cosine.")] = 0.03
-    encoder_rate: Annotated[float, Field(gt=0, description="An encoder's rate, times that of the decoder.")] = 1.0
-    read_published: Annotated[
-        bool,
-        Field(description="Whether encoders read a history through the decoder's last layer too, as it is published."),
-    ] = True
-    clip: Annotated[float, Field(gt=0, description="Norm to which a client's gradient is clipped.")] = 1.0
-    server_momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of the server's steps.")] = 0.9
-    output_decay: Annotated[
-        float, Field(ge=0, lt=1, description="Part of the last layer that the server takes away in each round.")
-    ] = 0.01
-    output_scale: Annotated[float, Field(gt=0, description="Deviation of the last layer's start, times Xavier's.")] = (
-        0.1
-    )
-    negatives: Annotated[
-        int, Field(ge=1, description="Implicit: untouched items drawn for each touched one in a round.")
-    ] = 1
-    compress: Annotated[
-        bool, Field(description="Whether clients fetch and send active rows only; the model is the same.")
-    ] = True
+    rounds: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Closed: rounds after the start, in which clients fit a decoder of ratings where they have "
+            "some; paper: rounds of communication.",
+        ),
+    ] = 6
     lowest: Annotated[float | None, Field(description="Explicit: the scale's lower end; found unless given.")] = None
     highest: Annotated[float | None, Field(description="Explicit: its upper end; found unless given.")] = None
+
+    spectrum: Annotated[
+        float, Field(ge=0, description="Closed: columns of the start go with their singular values to this power.")
+    ] = 0.5
+    unobserved: Annotated[
+        float, Field(ge=0, description="Closed: weight of what is untouched, when a client solves for its code.")
+    ] = 0.8
+    ridge: Annotated[
+        float, Field(gt=0, description="Closed: regularisation of a code; grows with the root of what a user did.")
+    ] = 1.2
+    popularity: Annotated[
+        float,
+        Field(ge=0, le=1, description="Closed: an item of degree D is read at D^-this, and scored at D^this."),
+    ] = 0.25
+    taste_length: Annotated[
+        float, Field(ge=0, description="Closed: length of an item's vector in the rating decoder's start.")
+    ] = 0.6
+    taste_noise: Annotated[
+        float, Field(gt=0, description="Closed: variance of the noise in ratings, as a part of what biases leave.")
+    ] = 0.95
+    user_bias: Annotated[
+        float, Field(gt=0, description="Closed: variance of users' biases, as a part of what items' biases leave.")
+    ] = 0.25
+    bias_prior: Annotated[
+        float,
+        Field(ge=0, description="Closed: ratings at the mean that an item's bias counts beside its own."),
+    ] = 5.0
+    start_pull: Annotated[
+        float, Field(ge=0, description="Closed: ratings that the start of an item's vector counts for.")
+    ] = 250.0
+    links: Annotated[
+        int, Field(ge=0, description="Closed: columns of the start that tell a user's taste from what it touched.")
+    ] = 32
+    link_ridge: Annotated[float, Field(gt=0, description="Closed: regularisation of how they tell it.")] = 15_000.0
+    step: Annotated[float, Field(gt=0, le=1, description="Closed: part of the way that each round goes.")] = 0.7
+    taste: Annotated[
+        float,
+        Field(ge=0, description="Closed: weight of the expected rating in lists, beside how likely a touch is."),
+    ] = 0.3
+
+    mode: Annotated[
+        Literal["personal", "fedavg", "joint"],
+        Field(
+            description="Paper: what the server aggregates: the decoder, and encoders stay private; the whole model "
+            "(fedavg); or the gradient of the whole model, one step of SGD on pooled data per round (joint)."
+        ),
+    ] = "personal"
+    hidden: Annotated[int, Field(ge=2, description="Paper: width of the hidden layers.")] = 256
+    code: Annotated[int, Field(ge=2, description="Paper: width of the code.")] = 128
+    dropout: Annotated[float, Field(ge=0, lt=1, description="Paper: part of the code dropped in each local step.")] = (
+        0.5
+    )
+    local_epochs: Annotated[
+        int, Field(ge=1, description="Paper: a client's steps in a round, each over all its data.")
+    ] = 5
+    rate: Annotated[float, Field(gt=0, description="Paper: a client's SGD rate; falls to 0 by a cosine.")] = 0.03
+    encoder_rate: Annotated[float, Field(gt=0, description="Paper: an encoder's rate, times that of the decoder.")] = (
+        1.0
+    )
+    read_published: Annotated[
+        bool,
+        Field(description="Paper: whether encoders read a history through the published last layer too."),
+    ] = True
+    clip: Annotated[float, Field(gt=0, description="Paper: norm to which a client's gradient is clipped.")] = 1.0
+    server_momentum: Annotated[float, Field(ge=0, lt=1, description="Paper: momentum of the server's steps.")] = 0.9
+    output_decay: Annotated[
+        float, Field(ge=0, lt=1, description="Paper: part of the last layer that the server takes away in each round.")
+    ] = 0.01
+    output_scale: Annotated[
+        float, Field(gt=0, description="Paper: deviation of the last layer's start, times Xavier's.")
+    ] = 0.1
+    negatives: Annotated[
+        int, Field(ge=1, description="Paper: implicit: untouched items drawn for each touched one in a round.")
+    ] = 1
+    compress: Annotated[
+        bool, Field(description="Paper: whether clients fetch and send active rows only; the model is the same.")
+    ] = True
     min_support: Annotated[
-        int, Field(ge=0, description="Explicit: items with fewer ratings are recommended after all others.")
+        int, Field(ge=0, description="Paper: explicit: items with fewer ratings are recommended after all others.")
     ] = 5
     join_steps: Annotated[
-        int, Field(ge=0, description="Steps against the frozen decoder that give who joins later an encoder.")
+        int, Field(ge=0, description="Paper: steps against the frozen decoder that give who joins later an encoder.")
     ] = 20
     unlearn_part: Annotated[
-        float, Field(ge=0, le=1, description="fedavg, joint: rounds after an erasure, as a part of those of training.")
+        float,
+        Field(ge=0, le=1, description="Paper: fedavg, joint: rounds after an erasure, as a part of those before."),
     ] = 0.08
     unlearn_rate: Annotated[
-        float, Field(gt=0, description="Rate of further rounds, times that of training; falls likewise.")
+        float, Field(gt=0, description="Paper: rate of further rounds, times that of training; falls likewise.")
     ] = 0.6
 
     @model_validator(mode="after")
-    def _scale_goes_up(self) -> PersonalFRConfig:
+    def _fits_together(self) -> PersonalFRConfig:
         if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
             raise ConfigError(f"lowest is {self.lowest:g} and highest {self.highest:g}: a scale goes up")
+        if self.mode != "personal" and self.form != "paper":
+            raise ConfigError(f"mode={self.mode} is of the paper's form only: set form=paper, or leave mode out")
         return self
 
     @property
@@ -131,7 +208,8 @@ class PersonalFRConfig(SystemConfig):
     def resolved(self, feedback: Feedback) -> PersonalFRConfig:
         """The same settings for one kind of feedback, its own defaults where nothing was given."""
         given = {**self.model_dump(include=self.model_fields_set), "feedback": feedback}
-        return PersonalFRConfig.model_validate({**OWN_DEFAULTS[self.mode, feedback], **given})
+        own = OWN_DEFAULTS[self.mode, feedback] if self.form == "paper" else {}
+        return PersonalFRConfig.model_validate({**own, **given})
 
 
 def layers_of(config: PersonalFRConfig) -> tuple[str, ...]:
@@ -142,17 +220,38 @@ def layers_of(config: PersonalFRConfig) -> tuple[str, ...]:
 def census_update(n_items: int, n_places: int) -> UpdateSpec:
     """What clients answer to `CENSUS`, asked about so many places of the scale.
 
-    Interactions, how many are rated, the ratings' sum, the users that hold each item, and the ratings below and above
-    each place. A count of users is an int32: it is exact for fewer than 2³¹ of them.
+    Interactions, how many are rated, users, the sum of squared ratings, each item's users and its ratings' sum, and the
+    ratings below and above each place. A count of an item's users is an int32: it is exact for fewer than 2³¹ of them.
     """
     return UpdateSpec(
         {
             "interactions": TensorSpec((), "int64"),
             "rated": TensorSpec((), "int64"),
-            "rating": TensorSpec((), "float64"),
+            "users": TensorSpec((), "int64"),
+            "squares": TensorSpec((), "float64"),
+            "ratings": TensorSpec((n_items,), "float64", layout="rows", group="support"),
             "support": TensorSpec((n_items,), "int32", layout="rows", group="support"),
             "below": TensorSpec((n_places,), "int64"),
             "above": TensorSpec((n_places,), "int64"),
+        }
+    )
+
+
+def rating_update(config: PersonalFRConfig, n_items: int) -> UpdateSpec:
+    """What clients answer to `RATING_STEP`.
+
+    The gradients of their items' vectors and biases and, over the users that hold each item, how many; and three small
+    matrices: how users' vectors spread, how their links do, and how the two go together.
+    """
+    d, links = config.dimension, min(config.links, config.dimension)
+    return UpdateSpec(
+        {
+            "gradient": TensorSpec((n_items, d), layout="rows", group="items"),
+            "bias": TensorSpec((n_items,), layout="rows", group="items"),
+            "holders": TensorSpec((n_items,), "int32", layout="rows", group="items"),
+            "spread": TensorSpec((d, d)),
+            "links": TensorSpec((links, links)),
+            "linked": TensorSpec((links, d + 1)),
         }
     )
 

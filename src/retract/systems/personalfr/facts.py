@@ -15,6 +15,8 @@ from retract.systems.personalfr.config import Feedback, PersonalFRConfig
 
 SCALES = (0, 10)
 """Where the ends of a scale are looked for that nobody states."""
+BESIDE = ("users", "ratings", "squares")
+"""What only the server's half of a training reads."""
 KINDS: tuple[Feedback, Feedback] = ("explicit", "implicit")
 
 _OTHER_KIND = {
@@ -39,6 +41,12 @@ class Facts:
         Ends of the scale, float32, shape [].
     support
         Users that hold each item, int64, shape [n_items].
+    users
+        Users that hold anything, int64, shape [].
+    ratings
+        The sum of each item's ratings, float64, shape [n_items]; zeros for implicit feedback.
+    squares
+        The sum of all squared ratings, float64, shape [].
     """
 
     feedback: Feedback
@@ -46,6 +54,9 @@ class Facts:
     lowest: NDArray[np.float32]
     highest: NDArray[np.float32]
     support: NDArray[np.int64]
+    users: NDArray[np.int64]
+    ratings: NDArray[np.float64]
+    squares: NDArray[np.float64]
 
     @classmethod
     def of(cls, sums: Arrays, places: NDArray[np.float32], config: PersonalFRConfig) -> Facts:
@@ -64,23 +75,27 @@ class Facts:
         found: Feedback = "explicit" if rated else "implicit"
         if config.feedback not in ("auto", found):
             raise DataError(_OTHER_KIND[found])
+        beside = np.asarray(sums["users"]), np.asarray(sums["ratings"]), np.asarray(sums["squares"])
         if found == "implicit":
-            return cls(found, _number(0), _number(0), _number(0), support)
+            return cls(found, _number(0), _number(0), _number(0), support, *beside)
+        mean = _number(sums["ratings"].sum() / rated)
         lowest = _end("lowest", config.lowest, places, sums["below"], -1)
         highest = _end("highest", config.highest, places, sums["above"], 0)
-        return cls(found, _number(sums["rating"] / rated), lowest, highest, support)
+        return cls(found, mean, lowest, highest, support, *beside)
 
     @classmethod
     def restored(cls, tables: Arrays) -> Facts:
         """From what `tables` gave."""
         mean, lowest, highest = (_number(tables[name]) for name in ("mean", "lowest", "highest"))
         support = np.asarray(tables["support"], dtype=np.int64)
-        return cls(KINDS[int(tables["feedback"])], mean, lowest, highest, support)
+        beside = tuple(np.asarray(tables[name]) for name in BESIDE)
+        return cls(KINDS[int(tables["feedback"])], mean, lowest, highest, support, *beside)
 
     @property
     def tables(self) -> dict[str, NDArray[Any]]:
         """All of it as arrays."""
-        return {"feedback": np.asarray(KINDS.index(self.feedback)), **self.published}
+        beside = {name: getattr(self, name) for name in BESIDE}
+        return {"feedback": np.asarray(KINDS.index(self.feedback)), **self.published, **beside}
 
     @property
     def published(self) -> dict[str, NDArray[Any]]:

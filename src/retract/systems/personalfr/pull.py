@@ -13,7 +13,7 @@ from retract.federation import Broadcast, ClientState, Cohort, Reply, TaskSpec, 
 from retract.models.learn.autoencoder import dense
 from retract.systems.personalfr.config import PersonalFRConfig, bytes_fetched, bytes_sent
 from retract.systems.personalfr.encoding import tensors
-from retract.systems.personalfr.reading import Reader
+from retract.systems.personalfr.paper_reading import Reader
 
 CELLS = 8_000_000
 """Users x items at once: bounds the memory, never the result."""

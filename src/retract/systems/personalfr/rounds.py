@@ -1,11 +1,11 @@
-"""PersonalFR's rounds on the server: the decoder that all share, and a training with checkpoints.
+"""A training of PersonalFR's closed form on the server: the census, the start, and the rounds of ratings.
 
 The server is handed sums over clients, and no interaction.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from retract.data import Interactions
 from retract.errors import FederationError
-from retract.federation import Arrays, Broadcast, Engine, RoundResult, TaskSpec, Update, one_user_each, sample_clients
-from retract.models.learn.autoencoder import initial
-from retract.models.widths import BY_ITEM, layer_of
+from retract.federation import Engine, RoundResult, sample_clients
 from retract.systems.base import (
     Checkpoint,
     Keep,
@@ -30,143 +28,18 @@ from retract.systems.base import (
 )
 from retract.systems.checks import require_own_checkpoint
 from retract.systems.personalfr.asking import census
-from retract.systems.personalfr.config import (
-    LOCAL_TRAINING,
-    NAME,
-    SILO_TRAINING,
-    PersonalFRConfig,
-    layers_of,
-    training_update,
-)
+from retract.systems.personalfr.config import NAME, RATING_STEP, PersonalFRConfig, rating_update
+from retract.systems.personalfr.decoder import RatingServer, Start
 from retract.systems.personalfr.facts import KINDS, Facts
+from retract.systems.spectral.rounds import find
+from retract.systems.spectral.subspace import Subspace
 
-
-class RoundServer:
-    """The server's state in a round.
-
-    Its arrays are replaced, never written into, so that whoever holds one from before keeps what it was.
-
-    Parameters
-    ----------
-    config
-        Settings, resolved.
-    facts
-        What the census found.
-    seed
-        Key of the start.
-    run
-        Id of the training whose state the clients keep.
-    tables
-        The model to go on from. The start unless given.
-    """
-
-    def __init__(
-        self, config: PersonalFRConfig, facts: Facts, seed: int, run: str, tables: Arrays | None = None
-    ) -> None:
-        self.config, self.facts, self.seed, self.run = config, facts, seed, run
-        layers, n_items = layers_of(config), len(facts.support)
-        names = config.widths.shapes(layers, n_items)
-        if tables is None:
-            start = initial(layers, n_items, config.widths, seed, config.output_scale)
-            self.tables = {name: start[name].numpy() for name in names}
-        else:
-            self.tables = {name: np.asarray(tables[name]) for name in names}
-        self.velocity = {name: np.zeros_like(table) for name, table in self.tables.items()}
-        self.answered = 0
-        self.partners = np.empty(0, dtype=np.int64)
-
-    def broadcast(self, round: int, rate: float) -> Broadcast:
-        """What the clients get; `rate` is the part of their own rate at which they step in this round."""
-        return Broadcast(round, {**self.tables, "mean": self.facts.mean, "rate": np.asarray(rate, dtype=np.float32)})
-
-    def apply(self, update: Update, rate: float) -> None:
-        """One step with momentum along what the clients changed on average, and decay of the last layer.
-
-        A row is averaged over the clients that hold it, as partial models are (HeteroFL, Diao et al., ICLR 2021): over
-        all clients of the round, what few have would hardly move. Where nobody answered, nothing changes.
-        """
-        if not update.clients:
-            return
-        momentum = np.float32(self.config.server_momentum)
-        for name, table in self.tables.items():
-            change = update.tensors[name] / _over(update, name)
-            if name == "output.weight":
-                change = change - np.float32(self.config.output_decay * rate) * table
-            self.velocity[name] = self.velocity[name] * momentum + change
-            self.tables[name] = table + self.velocity[name]
-        self.answered += 1
-
-    def published(self) -> dict[str, NDArray[Any]]:
-        """The model: the tables, and what reading them takes."""
-        return {**self.tables, **self.facts.published}
-
-    def kept(self) -> dict[str, NDArray[Any]]:
-        """All that the next round reads."""
-        return {
-            **{f"tables/{name}": table for name, table in self.tables.items()},
-            **{f"velocity/{name}": table for name, table in self.velocity.items()},
-            **{f"facts/{name}": table for name, table in self.facts.tables.items()},
-            "answered": np.asarray(self.answered),
-        }
-
-    @classmethod
-    def restored(cls, config: PersonalFRConfig, seed: int, run: str, kept: Arrays) -> RoundServer:
-        """Back where `kept` was taken."""
-        server = cls(config, Facts.restored(_part(kept, "facts")), seed, run, _part(kept, "tables"))
-        server.velocity, server.answered = _part(kept, "velocity"), int(kept["answered"])
-        return server
-
-
-def _over(update: Update, name: str) -> NDArray[np.float32]:
-    """Of how many clients a parameter's sum is: of a row those that hold it, of all else those of the round."""
-    if name not in BY_ITEM:
-        return np.asarray(update.clients, dtype=np.float32)
-    holders = np.maximum(update.tensors[f"{layer_of(name)}.holders"], 1).astype(np.float32)
-    return holders[:, None] if update.tensors[name].ndim == 2 else holders
-
-
-def _part(kept: Arrays, room: str) -> dict[str, NDArray[Any]]:
-    """The arrays of one room, by the names that they have there."""
-    return {name.removeprefix(f"{room}/"): table for name, table in kept.items() if name.startswith(f"{room}/")}
-
-
-def cosine(round: int, rounds: int) -> float:
-    """The part of its rate at which a round runs, from 1 down to nearly 0 (Loshchilov and Hutter, ICLR 2017, eq. 5)."""
-    return 0.5 * (1 + math.cos(math.pi * round / rounds))
-
-
-def training_spec(server: RoundServer, engine: Engine) -> TaskSpec:
-    """The local epochs: for clients of one user each all at once, for clients of many one after the other."""
-    task = LOCAL_TRAINING if one_user_each(engine) else SILO_TRAINING
-    update = training_update(server.config, len(server.facts.support))
-    return task_spec(server.config, NAME, task, server.run, update)
-
-
-def run_round(
-    server: RoundServer, engine: Engine, spec: TaskSpec, users: NDArray[np.int64], number: int, rate: float
-) -> RoundResult:
-    """Broadcast, local epochs, aggregation."""
-    result = engine.run(spec, server.broadcast(number, rate), users, seed=server.seed)
-    server.apply(result.update, rate)
-    server.partners = np.union1d(server.partners, result.answered)
-    return result
-
-
-def require_answers(server: RoundServer) -> RoundServer:
-    """Refuse a decoder that nobody had a part in; the same server, for convenience.
-
-    Raises
-    ------
-    FederationError
-        If no device answered in any round.
-    """
-    if not server.answered:
-        raise FederationError("no device answered in any round, so nothing was learnt from them: run it again")
-    return server
+START, ROUNDS = "spectral start", "ratings"
+"""Stages of a training."""
 
 
 class Training:
-    """A training under way: the census, then the rounds, each of which offers a checkpoint.
+    """A training under way, each round of which is logged and offers a checkpoint.
 
     Parameters
     ----------
@@ -189,92 +62,88 @@ class Training:
         keep: Keep = keep_nothing,
         progress: Progress = no_progress,
     ) -> None:
-        self.shared, self.config, self.seed = shared, config, seed
-        self.begun, self.keep, self.progress = resume_from, keep, progress
-        self.log = [] if resume_from is None else list(resume_from.log)
+        self.shared, self.config, self.seed, self.begun = shared, config, seed, resume_from
+        self.keep, self.progress = keep, progress
+        self.run = new_run() if resume_from is None else resume_from.run
+        self.log: list[Mapping[str, Any]] = [] if resume_from is None else list(resume_from.log)
 
     def trained(self, engine: Engine) -> Trained:
         """The model after all rounds that are left to do.
 
         Raises
         ------
+        DataError
+            As `Facts.of`.
         FederationError
             If not all answer to the census, or nobody in any round.
         ConfigError
             If it was another training that was interrupted.
         """
-        server = self._server(engine)
-        config, spec = server.config, training_spec(server, engine)
-        for number in range(0 if self.begun is None else self.begun.done, config.rounds):
-            watch = Stopwatch()
-            users = sample_clients(engine, config.participation, self.seed, number)
-            result = run_round(server, engine, spec, users, number, cosine(number, config.rounds))
-            record = {"stage": "train", "round": number, "answered": len(result.answered)}
-            self.log.append({**record, "seconds": round(watch.seconds, 4)})
-            self._keep(server, number + 1)
-            self.progress("training", number + 1, config.rounds)
-        require_answers(server)
-        log = tuple(self.log)
-        return Trained(NAME, config, self.seed, server.run, server.published(), Memory({}), self.shared, log)
+        facts = self._facts(engine)
+        start = self._start(engine, facts)
+        mean_degree = facts.support.sum() / max(int(facts.users), 1)
+        model = {"items": start.items, "mean_degree": np.asarray(mean_degree, dtype=np.float32), **facts.published}
+        if facts.feedback == "explicit":
+            model |= self._fitted(engine, start, facts).published
+        return Trained(NAME, self.config, self.seed, self.run, model, Memory({}), self.shared, tuple(self.log))
 
-    def _server(self, engine: Engine) -> RoundServer:
-        """At the start, or where the interrupted training stood."""
+    def _facts(self, engine: Engine) -> Facts:
+        """What the census finds, or found; from then on the settings are resolved."""
         if self.begun is None:
-            run = new_run()
-            facts = census(engine, self.config, self.shared.n_items, run, self.seed)
-            return RoundServer(self.config.resolved(facts.feedback), facts, self.seed, run)
-        config, found = self.config, self.begun.settings.get("feedback")
-        if found in KINDS and config.feedback in ("auto", found):
-            config = config.resolved(found)
-        require_own_checkpoint(self.begun, NAME, config, self.seed)
-        return RoundServer.restored(config, self.seed, self.begun.run, self.begun.tables)
+            facts = census(engine, self.config, self.shared.n_items, self.run, self.seed)
+            self.config = self.config.resolved(facts.feedback)
+            return facts
+        if (found := self.begun.settings.get("feedback")) in KINDS and self.config.feedback in ("auto", found):
+            self.config = self.config.resolved(found)
+        require_own_checkpoint(self.begun, NAME, self.config, self.seed)
+        return Facts.restored(self.begun.tables)
 
-    def _keep(self, server: RoundServer, done: int) -> None:
+    def _start(self, engine: Engine, facts: Facts) -> Start:
+        """From the clients' leading subspace."""
+        config, begun = self.config, self.begun
+        if begun is not None and begun.stage == ROUNDS:
+            return Start(begun.tables["start"], float(begun.tables["standing"]))
+        subspace, begin = Subspace(self.shared.n_items, config, self.seed), 0
+        if begun is not None:
+            subspace.restore(begun.tables)
+            begin = begun.done
+
+        def after_round(done: int, result: RoundResult, seconds: float) -> None:
+            self._record(done - 1, result, seconds)
+            self._offer(START, done, lambda: {**facts.tables, **subspace.tables})
+            self.progress(START, done, config.start_rounds)
+
+        find(subspace, engine, config, NAME, self.run, self.seed, begin=begin, after_round=after_round)
+        if not any(record["answered"] for record in self.log):
+            raise FederationError("no device answered in any round, so nothing was learnt from them: run it again")
+        return Start.of(subspace, config)
+
+    def _fitted(self, engine: Engine, start: Start, facts: Facts) -> RatingServer:
+        """The decoder of ratings."""
+        config, server, begin = self.config, RatingServer(start, facts, self.config), 0
+        if self.begun is not None and self.begun.stage == ROUNDS:
+            server.restore(self.begun.tables)
+            begin = self.begun.done
+        spec = task_spec(config, NAME, RATING_STEP, self.run, rating_update(config, len(start.items)))
+        for done in range(begin, config.rounds):
+            watch, number = Stopwatch(), config.start_rounds + done
+            users = sample_clients(engine, config.participation, self.seed, number)
+            result = engine.run(spec, server.broadcast(number), users, seed=self.seed)
+            server.apply(result.update)
+            self._record(number, result, watch.seconds)
+            beside = {"start": start.items, "standing": np.asarray(start.standing)}
+            self._offer(ROUNDS, done + 1, lambda beside=beside: {**facts.tables, **beside, **server.kept})  # type: ignore[misc]
+            self.progress(ROUNDS, done + 1, config.rounds)
+        if not server.answered:
+            raise FederationError("no device answered in any round, so nothing was learnt from them: run it again")
+        return server
+
+    def _record(self, number: int, result: RoundResult, seconds: float) -> None:
+        """Write a round into the log."""
+        record = {"stage": "train", "round": number, "answered": len(result.answered)}
+        self.log.append({**record, "seconds": round(seconds, 4)})
+
+    def _offer(self, stage: str, done: int, tables: Callable[[], dict[str, NDArray[Any]]]) -> None:
         """Offer a checkpoint, which is only made if it is wanted."""
-        settings, log = server.config.model_dump(mode="json"), tuple(self.log)
-        self.keep(lambda: Checkpoint(NAME, settings, self.seed, server.run, "training", done, server.kept(), log))
-
-
-def go_on(
-    trained: Trained,
-    config: PersonalFRConfig,
-    facts: Facts,
-    engine: Engine,
-    *,
-    rounds: int,
-    seed: int,
-    without: NDArray[np.int64],
-    progress: Progress = no_progress,
-) -> RoundServer:
-    """The server after a few more rounds, at the rate of unlearning: another would jolt the decoder.
-
-    Parameters
-    ----------
-    facts
-        What a census finds now.
-    seed
-        Key of who takes part.
-    without
-        Users whose clients take no part.
-
-    Raises
-    ------
-    FederationError
-        If clients were asked, and none answered in any round.
-    """
-    server = RoundServer(config, facts, trained.seed, trained.run, trained.model)
-    spec, barred, asked = training_spec(server, engine), engine.clients_of(without), 0
-    first = next_round(trained, config)
-    for done in range(rounds):
-        users = sample_clients(engine, config.participation, seed, first + done)
-        users = users[~np.isin(engine.clients_of(users), barred)]
-        if len(users):
-            run_round(server, engine, spec, users, first + done, config.unlearn_rate * cosine(done, rounds))
-        asked += len(users)
-        progress("unlearning", done + 1, rounds)
-    return require_answers(server) if asked else server
-
-
-def next_round(trained: Trained, config: PersonalFRConfig) -> int:
-    """The number of the next round: no device is asked for the same one twice, unless it is to do it again."""
-    return config.rounds + sum(int(record.get("rounds", 0)) for record in trained.log)
+        settings = self.config.model_dump(mode="json")
+        self.keep(lambda: Checkpoint(NAME, settings, self.seed, self.run, stage, done, tables(), tuple(self.log)))

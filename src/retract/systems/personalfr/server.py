@@ -1,7 +1,4 @@
-"""PersonalFR's server: train, unlearn and take in new users. It reads no interaction, shared or private.
-
-What takes gradients is imported where it is called.
-"""
+"""PersonalFR's server: train, unlearn and take in new users. It reads no interaction, shared or private."""
 
 from __future__ import annotations
 
@@ -9,11 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from retract.data import Interactions
-from retract.errors import ConfigError, DataError, FederationError
+from retract.errors import ConfigError, DataError
 from retract.federation import Engine
 from retract.models.recommender import HistoryReader, Recommender
 from retract.systems.abilities import Learnt
@@ -21,8 +15,8 @@ from retract.systems.base import (
     Checkpoint,
     Keep,
     Kind,
-    Memory,
     Progress,
+    ServerSide,
     Stopwatch,
     Trained,
     Withdrawal,
@@ -30,26 +24,34 @@ from retract.systems.base import (
     no_progress,
     require_same_system,
 )
-from retract.systems.checks import require_extra, require_several
-from retract.systems.personalfr.asking import census, pulls
+from retract.systems.checks import require_several
+from retract.systems.personalfr.asking import census, require_reachable
 from retract.systems.personalfr.config import NAME, PersonalFRConfig
 from retract.systems.personalfr.facts import with_scale_of
-from retract.systems.personalfr.influence import balance, without
+from retract.systems.personalfr.reading import recommender_of
+from retract.systems.personalfr.rounds import Training
 
-BALANCE, POPULATION = "balance", "population"
-"""What is kept to forget by, of `prepare`."""
+
+def half_of(config: PersonalFRConfig) -> ServerSide:
+    """The server's half of the form that is set."""
+    if config.form == "paper":
+        from retract.systems.personalfr.paper import PaperServer
+
+        return PaperServer(config)
+    return PersonalFRServer(config)
 
 
 class PersonalFRServer:
-    """Private encoders, one federated decoder (Le et al., Asilomar 2022, arXiv 2212.08779).
+    """Private encoders and one federated decoder (after Le et al., Asilomar 2022, arXiv 2212.08779), in closed form.
 
-    Clients learn from all that they hold, and the server reads no interaction, shared or private: what it has is the
-    sum of what clients changed.
+    The clients find the decoder together, in rounds of which each is a sum over them, and every client solves for its
+    own encoder's answer. What is ratings they fit in a few rounds more. The server reads no interaction, shared or
+    private. The closed form is ours; the paper's is `PaperServer`.
 
     Parameters
     ----------
     config
-        Settings; the defaults fit MovieLens.
+        Settings.
     """
 
     fixed_items: Literal[True] = True
@@ -67,7 +69,7 @@ class PersonalFRServer:
         keep: Keep = keep_nothing,
         progress: Progress = no_progress,
     ) -> Trained:
-        """Rounds of local epochs, from scratch.
+        """The census, the start, and for ratings the rounds after it.
 
         Raises
         ------
@@ -78,9 +80,6 @@ class PersonalFRServer:
         FederationError
             If not all devices answer to the census, or none in any round.
         """
-        require_extra(NAME, "learn", "torch")
-        from retract.systems.personalfr.rounds import Training
-
         require_several(NAME, engine)
         return Training(shared, self.config, seed, resume_from, keep, progress).trained(engine)
 
@@ -93,68 +92,28 @@ class PersonalFRServer:
         seed: int,
         progress: Progress = no_progress,
     ) -> Trained:
-        """Make the decoder forget; the encoders of those who erased are gone with their clients' state.
+        """Forget, as the oracle would have it, bit for bit.
 
-        After "unshare" the model is, bit for bit, the one that training without it gives, and stays: clients still hold
-        what they no longer share, and nothing that is shared was ever read. After "erase" the last layer takes a step
-        to where it balances without what is gone, see `retract.systems.personalfr.influence`. Where the encoder is the
-        server's, it forgets in further rounds of the clients that erased nothing: decay takes the old away meanwhile.
+        After "unshare" the model stays: clients still hold what they no longer share, and nothing that is shared was
+        ever read. After "erase" all is trained anew on what is left, with the seed that it was trained with, mean and
+        ends of the scale too; training is short.
 
         Raises
         ------
         ConfigError
-            If something is erased and the model was not prepared for that.
+            If the model is of another system, or in another form than this half.
         FederationError
-            If something is erased and not all devices answer that are left; nothing is changed then.
+            If an erasure reaches no device; nothing is changed then.
         """
-        require_same_system(NAME, trained)
-        watch = Stopwatch()
-        record: dict[str, object] = {"stage": "unlearn", "request": withdrawal.request_id}
+        config, watch, rounds = self.config_of(trained), Stopwatch(), 0
+        shared, after = trained.shared - withdrawal.forget, trained
         if withdrawal.kind == "erase":
-            trained, record["rounds"] = self._without(trained, withdrawal, engine, seed, progress)
-        record["seconds"] = round(watch.seconds, 4)
-        return replace(trained, shared=trained.shared - withdrawal.forget, log=(*trained.log, record))
-
-    def prepare(self, trained: Trained, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
-        """Keep how the pulls of all clients and the decay balance, a table like the last layer; and whose they are.
-
-        It is for after a training: who is counted counts as one who shaped the decoder.
-
-        Raises
-        ------
-        FederationError
-            If not all devices answer.
-        """
-        trained = _prepared_over(_reachable(engine), trained, engine)
-        progress("preparing", 1, 1)
-        return trained
-
-    def continue_training(
-        self,
-        trained: Trained,
-        shared: Interactions,
-        engine: Engine,
-        *,
-        rounds: int,
-        seed: int,
-        progress: Progress = no_progress,
-    ) -> Trained:
-        """More rounds, at the rate of unlearning: another would jolt the decoder.
-
-        Raises
-        ------
-        FederationError
-            If not all devices answer to the census, or none in any round.
-        """
-        require_extra(NAME, "learn", "torch")
-        from retract.systems.personalfr.rounds import go_on
-
-        watch, config, _ = Stopwatch(), _config_of(trained), _reachable(engine)
-        facts, nobody = census(engine, config, shared.n_items, trained.run, seed), np.empty(0, dtype=np.int64)
-        server = go_on(trained, config, facts, engine, rounds=rounds, seed=seed, without=nobody, progress=progress)
-        record = {"stage": "continue", "rounds": rounds, "seconds": round(watch.seconds, 4)}
-        model, log = server.published(), (*trained.log, record)
-        return replace(trained, model=model, memory=Memory({}), shared=shared, log=log)
+            require_reachable(engine)
+            after = Training(shared, config, trained.seed, progress=progress).trained(engine)
+            rounds = len(after.log)
+        record = {"stage": "unlearn", "request": withdrawal.request_id, "rounds": rounds}
+        record |= {"seconds": round(watch.seconds, 4)}
+        return replace(after, shared=shared, log=(*trained.log, record))
 
     def extend(
         self,
@@ -165,10 +124,7 @@ class PersonalFRServer:
         seed: int,
         progress: Progress = no_progress,
     ) -> Trained:
-        """Take in new users, and more of known ones: the decoder stays, and their clients make encoders for it.
-
-        New users trained nothing, so they leave nothing to forget. Known ones count with the data of now, for a later
-        erasure compares with that.
+        """Take in new users, and more of known ones: the model stays, and reads them as it reads everybody.
 
         Raises
         ------
@@ -176,99 +132,36 @@ class PersonalFRServer:
             If there are new items, of which the decoder knows nothing, or the new data is not of the kind or the scale
             that the model was trained on.
         FederationError
-            If not all devices answer to the census, or to the pull of those who shaped the decoder.
+            If not all devices answer to the census.
         """
-        watch, config, held = Stopwatch(), _config_of(trained), trained.shared
+        watch, config, held = Stopwatch(), self.config_of(trained), trained.shared
         if new := shared.n_items - held.n_items:
             raise DataError(f"{NAME} takes in new users, and {new:,} items are new: leave them out, or train again")
-        _reachable(engine)
-        facts = census(engine, with_scale_of(config, trained.model), shared.n_items, trained.run, seed)
+        require_reachable(engine)
+        census(engine, with_scale_of(config, trained.model), shared.n_items, trained.run, seed)
         progress("extending", 1, 1)
         record = {"stage": "extend", "seconds": round(watch.seconds, 4)}
-        model = {**trained.model, "support": facts.support}
-        trained = replace(trained, model=model, shared=held.over(shared.catalog) | shared, log=(*trained.log, record))
-        if POPULATION not in trained.memory.tables:
-            return trained
-        return _prepared_over(np.intersect1d(trained.memory.tables[POPULATION], engine.users), trained, engine)
+        return replace(trained, shared=held.over(shared.catalog) | shared, log=(*trained.log, record))
 
     def learnt(self, kind: Kind) -> Learnt:
         """All that is held, and what is only unshared is still held."""
         return "everything" if kind == "erase" else "nothing"
 
     def recommender(self, trained: Trained) -> Recommender:
-        """The published decoder, read through encoders that are made of the histories: the clients' own stay there."""
-        config = _config_of(trained)
-        require_extra(NAME, "learn", "torch")
-        from retract.systems.personalfr.reading import recommender_of
-
-        return recommender_of(trained.model, config, trained.seed)
+        """What a device has too: it takes a history and what is published."""
+        return recommender_of(trained.model, self.config_of(trained))
 
     def views(self, trained: Trained) -> Mapping[str, Recommender]:
-        """The decoder, read through encoders that anybody can make of a history, and its last layer by itself."""
-        return {"decoder": self.recommender(trained), "items": HistoryReader(trained.model["output.weight"])}
+        """The decoder, read by solving, and its items by themselves."""
+        return {"decoder": self.recommender(trained), "items": HistoryReader(trained.model["items"])}
 
-    def _without(
-        self, trained: Trained, withdrawal: Withdrawal, engine: Engine, seed: int, progress: Progress
-    ) -> tuple[Trained, int]:
-        """The model after an erasure, prepared for the next one, and how many rounds that took.
-
-        The pulls that are compared are of the same people, but for those who are gone. Where none of them shaped the
-        decoder, it stays; where nobody is left who did, it is the start.
-        """
-        config, memory, users = _config_of(trained), trained.memory.tables, _reachable(engine)
-        if BALANCE not in memory:
-            raise ConfigError(f"this {NAME} was not prepared to forget what is erased: train it again")
-        population = memory[POPULATION]
-        facts = census(engine, config, trained.shared.n_items, trained.run, seed)
-        if not np.isin(withdrawal.users, population).any():
-            return replace(trained, model={**trained.model, "support": facts.support}), 0
-        left = np.intersect1d(population, users)
-        if not len(left):
-            require_extra(NAME, "learn", "torch")
-            from retract.systems.personalfr.rounds import RoundServer
-
-            start = RoundServer(config, facts, trained.seed, trained.run).published()
-            return _prepared_over(left, replace(trained, model=start), engine), 0
-        last = without(pulls(trained, config, engine, left), memory[BALANCE], trained.model, config)
-        # Where encoders are private, they were trained on ratings less the mean of then.
-        found = {"support": facts.support} if config.mode == "personal" else facts.published
-        trained = replace(trained, model={**trained.model, **last, **found})
-        rounds = 0 if config.mode == "personal" else round(config.unlearn_part * config.rounds)
-        if rounds:
-            require_extra(NAME, "learn", "torch")
-            from retract.systems.personalfr.rounds import go_on
-
-            barred = withdrawal.users
-            server = go_on(trained, config, facts, engine, rounds=rounds, seed=seed, without=barred, progress=progress)
-            trained, left = replace(trained, model=server.published()), np.union1d(left, server.partners)
-        return _prepared_over(left, trained, engine), rounds
-
-
-def _prepared_over(users: NDArray[np.int64], trained: Trained, engine: Engine) -> Trained:
-    """The same model, with how the pulls of these users and the decay balance at it."""
-    config = _config_of(trained)
-    kept = balance(pulls(trained, config, engine, users), trained.model, config)
-    return replace(trained, memory=Memory({BALANCE: kept, POPULATION: users}))
-
-
-def _config_of(trained: Trained) -> PersonalFRConfig:
-    """The settings that a model was trained with, resolved for its feedback."""
-    require_same_system(NAME, trained)
-    assert isinstance(trained.config, PersonalFRConfig)
-    return trained.config
-
-
-def _reachable(engine: Engine) -> NDArray[np.int64]:
-    """Codes of all users that can be asked, ascending.
-
-    Raises
-    ------
-    FederationError
-        If there are none.
-    """
-    if not len(engine.users):
-        raise FederationError(
-            f"{NAME} has to ask its devices, and none with an interaction can be reached from here: nothing was "
-            "changed; run this where they are"
-        )
-    return engine.users
+    def config_of(self, trained: Trained) -> PersonalFRConfig:
+        """The settings that a model was trained with, resolved for its feedback; errors as of `unlearn`."""
+        require_same_system(NAME, trained)
+        config = trained.config
+        assert isinstance(config, PersonalFRConfig)
+        if config.form != self.config.form:
+            raise ConfigError(
+                f"this model is of form {config.form}, and form is set to {self.config.form}: use one of them"
+            )
+        return config

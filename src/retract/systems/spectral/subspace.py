@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,19 @@ from retract.systems.spectral.config import SpectralConfig
 Matrix = NDArray[np.float64]
 PARTS = ("basis", "weights", "source", "image", "sums")
 """What a checkpoint holds."""
+
+
+class Leading(NamedTuple):
+    """Leading singular vectors, one to a column, their values, and what is to be left of each.
+
+    The shrinkage is 1 - (ν / s_k)², 0 where s_k ≤ ν, s being the singular values and ν the level of noise: the nearer a
+    value is to the noise, the less of its vector is signal (compare Gavish and Donoho, IEEE Trans. IT 2017; the form is
+    ours).
+    """
+
+    vectors: Matrix
+    values: Matrix
+    shrinkage: Matrix
 
 
 class Subspace:
@@ -66,17 +79,10 @@ class Subspace:
         effective = min(mass.sum(), (degrees * weights**2).sum())
         self.sums = np.array([mass @ weights**2, effective, min(len(result.answered), int(known.sum()))])
 
-    def table(self) -> NDArray[np.float32]:
-        """Q's start, shape [n_items, d]: the vectors, shrunk by how far their values stand out of the noise.
-
-        Column k is √n_items · scale · (1 - (ν / s_k)²) times the k-th vector, 0 where s_k ≤ ν, s being the singular
-        values and ν the level of noise: the nearer a value is to the noise, the less of its vector is signal (compare
-        Gavish and Donoho, IEEE Trans. IT 2017; the form is ours). Columns beyond the rank are zero, and all of them
-        where nobody answered.
-        """
-        n_items = len(self.basis)
+    def leading(self) -> Leading:
+        """The leading singular vectors, with their values, as far as the rank goes and no more than d of them."""
         if not self.image.any():
-            return np.zeros((n_items, self.config.dimension), dtype=np.float32)
+            return Leading(np.zeros((len(self.basis), 0)), np.zeros(0), np.zeros(0))
         inner = self.source.T @ self.image
         values, vectors = np.linalg.eigh((inner + inner.T) / 2)
         stands = values > 1e-7 * values[-1]
@@ -84,9 +90,14 @@ class Subspace:
         rank = min(self.config.dimension, int((found > 1e-4 * found[0]).sum()))
         left, found = left[:, :rank], found[:rank]
         left *= np.where(left[np.abs(left).argmax(axis=0), np.arange(rank)] < 0, -1, 1)
-        shrunk = np.maximum(1 - (self._noise(found) / found) ** 2, 0)
-        table = np.zeros((n_items, self.config.dimension), dtype=np.float32)
-        table[:, :rank] = left * shrunk * (n_items**0.5 * self.config.start_scale)
+        return Leading(left, found, np.maximum(1 - (self._noise(found) / found) ** 2, 0))
+
+    def table(self) -> NDArray[np.float32]:
+        """Q's start, shape [n_items, d]: column k is √n_items · scale times the k-th vector, shrunk; others: 0."""
+        found = self.leading()
+        table = np.zeros((len(found.vectors), self.config.dimension), dtype=np.float32)
+        scale = len(table) ** 0.5 * self.config.start_scale
+        table[:, : len(found.values)] = found.vectors * found.shrinkage * scale
         return table
 
     def _noise(self, found: Matrix) -> float:
