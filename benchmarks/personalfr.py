@@ -11,10 +11,10 @@
     .venv/bin/python -m benchmarks.personalfr forget-implicit            ML-1M likewise
 
 Every row is one JSON line in --out, printed as it is measured, each from a process of its own so that peak memory is
-its own; a second call skips what is there. Modes: `closed` is the usual form, `personal`, `fedavg` and `joint` are of the
-paper's, `lightgcn` and, where scikit-surprise is installed, `biases`, `svd`, `svdpp` and `knn` are trained on pooled data.
-`thinned-implicit` leaves the ratings out. `--validation` holds out a tenth of the train part instead: what settings
-were tuned on.
+its own; a second call skips what is there. Of the modes, `closed` is the usual form; `personal`, `fedavg` and `joint`
+are of the paper's; `lightgcn` and, where scikit-surprise is installed, `biases`, `svd`, `svdpp` and `knn` learn from
+pooled data. `thinned-implicit` leaves the ratings out. `--validation` holds out a tenth of the train part instead: what
+settings were tuned on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import random
 import resource
 from collections.abc import Mapping
 from dataclasses import replace
@@ -90,17 +89,12 @@ def pooled(mode: str, train: Interactions, test: Interactions, seed: int) -> dic
     import pandas as pd
     import surprise
 
-    random.seed(seed)
-    np.random.seed(seed)
-    makers = {
-        "biases": surprise.BaselineOnly,
-        "svd": surprise.SVD,
-        "svdpp": surprise.SVDpp,
-        "knn": surprise.KNNBaseline,
-    }
+    kinds = (surprise.BaselineOnly, surprise.SVD, surprise.SVDpp, surprise.KNNBaseline)
+    makers = dict(zip(POOLED, kinds, strict=True))
     by_item = {"sim_options": {"name": "pearson_baseline", "user_based": False}} if mode == "knn" else {}
     seeded = {"random_state": seed} if mode.startswith("svd") else {}
-    assert train.ratings is not None and test.ratings is not None
+    assert train.ratings is not None
+    assert test.ratings is not None
     scale = float(train.ratings.min()), float(train.ratings.max())
     rows = pd.DataFrame({"user": train.users, "item": train.items, "rating": train.ratings})
     held = surprise.Dataset.load_from_df(rows, surprise.Reader(rating_scale=scale)).build_full_trainset()
@@ -249,17 +243,25 @@ def measured(about: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**about, "threads": torch.get_num_threads(), **row, "peak_mb": peak} for row in found]
 
 
+def _kind(row: Mapping[str, Any]) -> str:
+    """A row's mode, and what else it was asked for."""
+    return " ".join(
+        [row["mode"], *(f"{key}={row[key]}" for key in ("settings", "validation", "clients") if row.get(key))]
+    )
+
+
 def show(rows: list[dict[str, Any]]) -> None:
     """Print mean ± deviation over the seeds as Markdown tables."""
     plain = [row for row in rows if not (row["settings"] or "validation" in row or "clients" in row)]
-    for what, metric in (("explicit", "rmse"), ("implicit", "ndcg@20")):
-        names = [metric, f"{metric} of who joins", "bytes_up_per_update", "bytes_down_per_update"]
-        names += ["train_seconds", "updates_per_second"]
+    for what in DATA:
+        names = ["rmse", "rmse of who joins", "recall@20", "ndcg@20", "ndcg@20 of who joins", "rounds"]
+        names += ["mb_up_per_client", "train_seconds", "updates_per_second", "peak_mb"]
         print(f"\n| {what} | seeds | {' | '.join(names)} |\n|{'---|' * (2 + len(names))}")
-        for mode in MODES:
-            if of := [row for row in plain if (row["run"], row["mode"]) == (what, mode)]:
-                cells = [mode, str(len(of)), *(mean_and_spread([row[name] for row in of]) for name in names)]
-                print(f"| {' | '.join(cells)} |")
+        for key in dict.fromkeys(_kind(row) for row in rows if row["run"] == what):
+            of = [row for row in rows if row["run"] == what and _kind(row) == key]
+            found = ([row[name] for row in of if name in row] for name in names)
+            cells = [key, str(len(of)), *(mean_and_spread(values) if values else "" for values in found)]
+            print(f"| {' | '.join(cells)} |")
     for what, metric in (("forget", "rmse"), ("forget-implicit", "ndcg@20")):
         names = [f"attack_auc_{when}" for when in ("before", "after", "oracle")]
         names += [f"{metric}_before", f"{metric}_after", f"{metric}_oracle", "seconds", "oracle_seconds", "speedup"]
