@@ -266,10 +266,15 @@ def show(rows: list[dict[str, Any]]) -> None:
         names = [f"attack_auc_{when}" for when in ("before", "after", "oracle")]
         names += [f"{metric}_before", f"{metric}_after", f"{metric}_oracle", "seconds", "oracle_seconds", "speedup"]
         print(f"\n| {what} | seeds | {' | '.join(names)} | worst gap | kept |\n|{'---|' * (4 + len(names))}")
-        for method in ("own", "naive"):
-            if of := [row for row in plain if row["run"] == what and row["method"] == method]:
+        for mode, method in [(mode, method) for mode in MODES for method in ("own", "naive")]:
+            asked = (what, mode, method)
+            if of := [row for row in plain if (row["run"], row["mode"], row.get("method")) == asked]:
                 worst = max(abs(row["attack_auc_after"] - row["attack_auc_oracle"]) for row in of)
-                cells = [method, str(len(of)), *(mean_and_spread([row[name] for row in of]) for name in names)]
+                cells = [
+                    f"{mode} {method}",
+                    str(len(of)),
+                    *(mean_and_spread([row[name] for row in of]) for name in names),
+                ]
                 print(f"| {' | '.join(cells)} | {worst:.4f} | {of[0]['memory_bytes']} B |")
     for row in (row for row in plain if row["run"] == "speed"):
         print(json.dumps(row))

@@ -8,6 +8,7 @@ PERSONALFR = SystemType(
     PersonalFRConfig,
     "retract.systems.personalfr.server:half_of",
     "retract.systems.personalfr.client:PersonalFRDevice",
+    extra="learn",
     share=0.0,
     learns_ratings=True,
 )
