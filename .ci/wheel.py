@@ -55,7 +55,7 @@ for arguments in json.loads(sys.argv[1]):
     code = main(arguments)
     assert code == 0, (arguments, code)
 """
-GRADIENTS = ("fedshare", "personalfr", "unlearnrec", "lightgcn", "receraser")
+GRADIENTS = ("fedshare", "unlearnrec", "lightgcn", "receraser")
 
 
 class Environment:
@@ -132,7 +132,7 @@ def check_core(here: Environment) -> None:
     shown, _ = here.run("retract", "--help")
     commands = re.findall(r"^\W*([a-z]+)\s{2,}\w", shown.partition("Commands")[2], re.MULTILINE)
     assert {"train", "recommend", "unlearn", "verify", "settings"} <= set(commands), shown
-    told = [[command, "--help"] for command in commands] + [["settings", system] for system in (*GRADIENTS, "exact")]
+    told = [[command, "--help"] for command in commands] + [["settings", system] for system in (*GRADIENTS, "exact", "personalfr")]
     assert here.run("python", "-c", MANY, json.dumps([["--version"], *told]))[0].count("Usage: retract") == len(
         commands
     )

@@ -63,13 +63,14 @@ def recommend(
     for text in found.notes:
         note(text)
     titled = any(line.title != line.item for line in found.items)
-    columns = ["", "item", *(["title"] if titled else []), found.scale]
+    rated = any(line.rating is not None for line in found.items)
+    columns = ["", "item", *(["title"] if titled else []), "score", *(["predicted rating"] if rated else [])]
     rows = [
-        [str(place), line.item, *([line.title] if titled else []), f"{line.score:.3f}"]
+        [str(place), line.item, *([line.title] if titled else []), *(f"{x:.3f}" for x in line.numbers)]
         for place, line in enumerate(found.items, start=1)
     ]
-    fields = {"user": user, "items": [asdict(line) for line in found.items], "fallback": found.fallback}
-    emit(fields, as_json, grid(columns, rows, numeric=["", found.scale]))
+    fields = {"user": user, "items": [line.fields for line in found.items], "fallback": found.fallback}
+    emit(fields, as_json, grid(columns, rows, numeric=["", "score", "predicted rating"]))
 
 
 @app.command()

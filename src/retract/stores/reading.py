@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,22 @@ from retract.stores.held import Held
 
 @dataclass(frozen=True)
 class Recommended:
-    """One line of a list of recommendations, original ids."""
+    """One line of a list of recommendations, original ids; with the rating to be expected, where a model says it."""
 
     item: str
     title: str
     score: float
+    rating: float | None = None
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """Score and rating, as far as there are any."""
+        return (self.score,) if self.rating is None else (self.score, self.rating)
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """What there is, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,6 @@ class Recommendations:
         Original id, empty for somebody whom only a history describes; the list.
     fallback
         What it goes by where the model does not know the user.
-    scale
-        What its scores are: "score", or "predicted rating".
     empty
         Whether the model knows nothing at all.
     """
@@ -42,7 +51,6 @@ class Recommendations:
     user: str
     items: tuple[Recommended, ...]
     fallback: str | None
-    scale: str = "score"
     empty: bool = False
 
     @property
@@ -92,21 +100,26 @@ class Opened:
             if not degree:
                 where = "" if self.held.devices is not None else " that the server holds"
                 raise DataError(f"user {user!r} holds no interaction{where}: there is nothing to recommend from")
-        scale = "predicted rating" if isinstance(self.model, PredictsRatings) else "score"
         k = min(10, catalog.n_items) if k is None else k
         best = recommend(self.model, codes, self.history, k, hidden=self.held.test)
+        ratings: list[list[float | None]] = [[None] * k] * len(codes)
+        if isinstance(self.model, PredictsRatings):
+            ratings = np.take_along_axis(self.model.ratings(codes, self.history), best.items, axis=1).tolist()
+        rows = zip(best.items.tolist(), best.scores.tolist(), ratings, strict=True)
         return [
             Recommendations(
-                str(user), self._named(*row), fallback_of(self.model, code), scale, isinstance(self.model, KnowsNothing)
+                str(user), self._named(*row), fallback_of(self.model, code), isinstance(self.model, KnowsNothing)
             )
-            for user, code, *row in zip(users, codes.tolist(), best.items.tolist(), best.scores.tolist(), strict=True)
+            for user, code, row in zip(users, codes.tolist(), rows, strict=True)
         ]
 
-    def _named(self, items: Sequence[int], scores: Sequence[float]) -> tuple[Recommended, ...]:
+    def _named(
+        self, items: Sequence[int], scores: Sequence[float], ratings: Sequence[float | None]
+    ) -> tuple[Recommended, ...]:
         catalog = self.held.catalog
         return tuple(
-            Recommended(str(catalog.item_ids[item]), catalog.title(item), score)
-            for item, score in zip(items, scores, strict=True)
+            Recommended(str(catalog.item_ids[item]), catalog.title(item), score, rating)
+            for item, score, rating in zip(items, scores, ratings, strict=True)
             if np.isfinite(score)
         )
 
