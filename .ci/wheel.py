@@ -132,7 +132,9 @@ def check_core(here: Environment) -> None:
     shown, _ = here.run("retract", "--help")
     commands = re.findall(r"^\W*([a-z]+)\s{2,}\w", shown.partition("Commands")[2], re.MULTILINE)
     assert {"train", "recommend", "unlearn", "verify", "settings"} <= set(commands), shown
-    told = [[command, "--help"] for command in commands] + [["settings", system] for system in (*GRADIENTS, "exact", "personalfr")]
+    told = [[command, "--help"] for command in commands] + [
+        ["settings", system] for system in (*GRADIENTS, "exact", "personalfr")
+    ]
     assert here.run("python", "-c", MANY, json.dumps([["--version"], *told]))[0].count("Usage: retract") == len(
         commands
     )

@@ -80,6 +80,18 @@ def require_own_checkpoint(checkpoint: Checkpoint, system: str, config: SystemCo
         raise ConfigError(f"the interrupted training was another one ({told}): resume with the same, or begin anew")
 
 
+def require_same_form(of_model: str, of_half: str) -> None:
+    """Refuse a model in another form than the half that is asked to work on it.
+
+    Raises
+    ------
+    ConfigError
+        If the two differ.
+    """
+    if of_model != of_half:
+        raise ConfigError(f"this model is of form {of_model}, and form is set to {of_half}: use one of them")
+
+
 def prepared(
     server: ServerSide, trained: Trained, engine: Engine, *, seed: int, progress: Progress = no_progress
 ) -> tuple[Trained, float]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retract.data import Interactions
-from retract.errors import ConfigError, FederationError
+from retract.errors import FederationError
 from retract.federation import Engine
 from retract.models.item_matrix import ItemToItem
 from retract.models.recommender import HistoryReader, Recommender
@@ -29,7 +29,13 @@ from retract.systems.base import (
     no_progress,
     require_same_system,
 )
-from retract.systems.checks import require_extra, require_one_user_each, require_own_checkpoint, require_several
+from retract.systems.checks import (
+    require_extra,
+    require_one_user_each,
+    require_own_checkpoint,
+    require_same_form,
+    require_several,
+)
 from retract.systems.fedshare.config import NAME, VIEW, FedShareConfig
 from retract.systems.fedshare.coverage import Coverage
 from retract.systems.fedshare.view import view_tables
@@ -226,10 +232,7 @@ class FedShareServer:
         require_same_system(NAME, trained)
         config = trained.config
         assert isinstance(config, FedShareConfig)
-        if config.form != self.config.form:
-            raise ConfigError(
-                f"this model is of form {config.form}, and form is set to {self.config.form}: use one of them"
-            )
+        require_same_form(config.form, self.config.form)
         return config
 
 

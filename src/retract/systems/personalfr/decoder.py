@@ -107,10 +107,8 @@ class RatingServer:
     @property
     def kept(self) -> dict[str, NDArray[Any]]:
         """All that the next round reads, beside Q and the facts."""
-        tables = {"items": self.items, "bias": self.bias, "linked": self.linked}
-        return {
-            f"moved.{name}": table.copy() for name, table in {**tables, "answered": np.asarray(self.answered)}.items()
-        }
+        tables = {"items": self.items, "bias": self.bias, "linked": self.linked, "answered": np.asarray(self.answered)}
+        return {f"moved.{name}": table.copy() for name, table in tables.items()}
 
     def restore(self, tables: Arrays) -> None:
         """Go back to where `kept` was taken."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from retract.data import Interactions
-from retract.errors import ConfigError, DataError
+from retract.errors import DataError
 from retract.federation import Engine
 from retract.models.recommender import HistoryReader, Recommender
 from retract.systems.abilities import Learnt
@@ -24,7 +24,7 @@ from retract.systems.base import (
     no_progress,
     require_same_system,
 )
-from retract.systems.checks import require_several
+from retract.systems.checks import require_same_form, require_several
 from retract.systems.personalfr.asking import census, require_reachable
 from retract.systems.personalfr.config import NAME, PersonalFRConfig
 from retract.systems.personalfr.facts import with_scale_of
@@ -160,8 +160,5 @@ class PersonalFRServer:
         require_same_system(NAME, trained)
         config = trained.config
         assert isinstance(config, PersonalFRConfig)
-        if config.form != self.config.form:
-            raise ConfigError(
-                f"this model is of form {config.form}, and form is set to {self.config.form}: use one of them"
-            )
+        require_same_form(config.form, self.config.form)
         return config
