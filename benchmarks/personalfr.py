@@ -5,10 +5,11 @@
     .venv/bin/python -m benchmarks.personalfr small --seeds 0,1,2        MovieLens-small likewise
     .venv/bin/python -m benchmarks.personalfr thinned --seeds 0,1,2      ML-100K, 8 ratings of each user to train on
     .venv/bin/python -m benchmarks.personalfr implicit                   ML-1M's fold
-    .venv/bin/python -m benchmarks.personalfr gowalla --set dimension=256
-    .venv/bin/python -m benchmarks.personalfr speed                      6,040 clients at once, and one at a time
+    .venv/bin/python -m benchmarks.personalfr gowalla --modes closed --set dimension=512 --set start_rounds=12
+    .venv/bin/python -m benchmarks.personalfr speed                      the paper's form: 6,040 clients at once, and one at a time
     .venv/bin/python -m benchmarks.personalfr forget --seeds 0,1,2       ML-100K, 5 % of the users erase everything
     .venv/bin/python -m benchmarks.personalfr forget-implicit            ML-1M likewise
+    .venv/bin/python -m benchmarks.personalfr forget --modes personal    … the paper's form
 
 Every row is one JSON line in --out, printed as it is measured, each from a process of its own so that peak memory is
 its own; a second call skips what is there. Of the modes, `closed` is the usual form; `personal`, `fedavg` and `joint`
@@ -196,7 +197,7 @@ def main() -> None:
     """Measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=(*DATA, "speed", "forget", "forget-implicit", "show"))
-    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--modes", default="", help="Of data sets the forms; of speed the paper's; else closed.")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings other than defaults")
     parser.add_argument("--validation", action="store_true")
@@ -210,8 +211,8 @@ def main() -> None:
     settings = dict(part.split("=", 1) for part in options.set)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     for seed in seeds:
-        usual = "personal" if options.what == "speed" else "closed"
-        for mode in options.modes.split(",") if options.what in DATA else [usual]:
+        usual = MODES if options.what in DATA else ("personal" if options.what == "speed" else "closed",)
+        for mode in options.modes.split(",") if options.modes else usual:
             about = {"run": options.what, "mode": mode, "seed": seed, "settings": settings}
             about |= {"validation": True} if options.validation else {}
             about |= {"clients": options.clients} if options.clients else {}
@@ -232,7 +233,8 @@ def _about(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def measured(about: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of one run, with what the process took."""
-    what, seed, settings = about["run"], about["seed"], about["settings"]
+    what, seed = about["run"], about["seed"]
+    settings = {**settings_of(about["mode"]), **about["settings"]}
     if what in DATA:
         found = [accuracy(about)]
     elif what == "speed":

@@ -79,6 +79,21 @@ def test_recommendations_are_predicted_ratings_within_the_scale(folder: Path) ->
     assert all(lowest <= score <= highest for score in scores)
 
 
+def test_the_expected_rating_stands_beside_the_score_that_lists_go_by(ratings: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    quick = [part for pair in ("dimension=4", "links=2", "start_rounds=2", "rounds=2") for part in ("--set", pair)]
+    assert retract("train", "personalfr", "--data", ratings, "--out", folder, *quick).code == 0
+    held = load(folder)
+    lowest, highest = (float(held.trained.model[end]) for end in ("lowest", "highest"))
+    user = str(held.catalog.user_ids[0])
+    lines = retract("recommend", folder, "--user", user, "--json").json["items"]
+    scores = [line["score"] for line in lines]
+    assert scores == sorted(scores, reverse=True)
+    assert min(scores) < lowest  # they are standardised, and no ratings
+    assert all(lowest <= line["rating"] <= highest for line in lines)
+    assert "predicted rating" in retract("recommend", folder, "--user", user).out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unshare", "erase"])
 def test_a_user_can_withdraw_and_is_still_served(folder: Path, kind: str) -> None:

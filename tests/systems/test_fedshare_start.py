@@ -80,7 +80,7 @@ def test_what_a_client_sends_are_its_own_rows_and_their_bytes_are_counted(seed):
 def test_the_clients_find_the_leading_singular_vectors_together(prior, oversampling, rounds, tolerance):
     data = random_interactions(4)
     config = FedShareConfig(dimension=4, oversampling=oversampling, degree_prior=prior, noise=0.0)
-    table = found(data, config, rounds).table()
+    table = found(data, config, rounds).table(0.2)
     _, _, right = np.linalg.svd(dense(data, prior), full_matrices=False)
     lengths = np.linalg.norm(table, axis=0)
     np.testing.assert_allclose(lengths, data.n_items**0.5 * config.start_scale, rtol=1e-5)
@@ -89,7 +89,7 @@ def test_the_clients_find_the_leading_singular_vectors_together(prior, oversampl
 
 def test_all_its_columns_are_found_where_the_rank_is_lower_than_asked():
     data = random_interactions(2)
-    table = found(data, FedShareConfig(dimension=40, noise=0.0), 3).table()
+    table = found(data, FedShareConfig(dimension=40, noise=0.0), 3).table(0.2)
     assert np.isfinite(table).all()
     assert 0 < (table != 0).any(axis=0).sum() <= min(data.n_users, data.n_items)
 
@@ -99,10 +99,11 @@ def test_what_does_not_stand_out_of_the_noise_is_dropped_and_the_leading_vector_
     base = checkerboard()[0]
     users, items = draw.integers(0, 200, 1200), draw.integers(0, 150, 1200)
     noise = Interactions.of(numbered_catalog(200, 150), users, items)
-    kept = [int((found(data, FedShareConfig(dimension=8), 8).table() != 0).any(axis=0).sum()) for data in (base, noise)]
+    tables = [found(data, FedShareConfig(dimension=8), 8).table(0.2) for data in (base, noise)]
+    kept = [int((table != 0).any(axis=0).sum()) for table in tables]
     assert kept[0] >= 2  # the two blocks of the checkerboard
     assert kept[1] < 8
-    drowned = found(noise, FedShareConfig(dimension=8, noise=100.0), 4).table()
+    drowned = found(noise, FedShareConfig(dimension=8, noise=100.0), 4).table(0.2)
     assert (drowned != 0).any(axis=0).tolist() == [True] + [False] * 7
 
 
@@ -114,7 +115,7 @@ def test_a_step_that_nobody_answers_changes_nothing():
     subspace.apply(nobody)
     for name, table in before.items():
         np.testing.assert_array_equal(subspace.tables[name], table)
-    assert not Subspace(15, CONFIG, 0).table().any()
+    assert not Subspace(15, CONFIG, 0).table(0.2).any()
 
 
 # --- the view ---------------------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, reader_of, withdraw
 from retract.systems.base import task_spec
 from retract.systems.personalfr import PERSONALFR, PersonalFRConfig
+from retract.systems.personalfr.asking import census
 from retract.systems.personalfr.config import NAME, RATING_STEP, rating_update
-from retract.systems.personalfr.decoder import RatingServer
+from retract.systems.personalfr.decoder import RatingServer, Start
 from retract.systems.personalfr.paper import PaperServer
 from retract.systems.personalfr.rating_step import RatingStep
 from retract.systems.personalfr.solving import RatingDecoder, TouchDecoder
@@ -293,12 +294,10 @@ def test_references_are_of_the_papers_form():
 
 def test_a_round_in_which_nobody_answers_changes_nothing():
     data, _ = tastes()
-    system, devices = system_of(), MemoryDevices(Sharing.by_ratio(data, 0.0))
-    engine = LocalEngine(devices, system.device.tasks)
-    trained = system.server.train(devices.sharing.shared, engine, seed=0)
-    assert trained.model["rating.items"].any()
-    update = rating_update(trained.config, data.n_items).zeros()
-    server = RatingServer.__new__(RatingServer)
-    server.answered = 0
-    server.apply(update)
-    assert server.answered == 0
+    config, devices = system_of().config.resolved("explicit"), MemoryDevices(Sharing.by_ratio(data, 0.0))
+    facts = census(LocalEngine(devices, system_of().device.tasks), config, data.n_items, "run", 0)
+    server = RatingServer(Start(np.ones((data.n_items, config.dimension), dtype=np.float32), 1.0), facts, config)
+    server.bias = server.bias + 1  # a step of empty sums would take it back
+    before = server.kept
+    server.apply(rating_update(config, data.n_items).zeros())
+    assert_same(server.kept, before)

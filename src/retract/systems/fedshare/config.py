@@ -59,6 +59,7 @@ class FedShareConfig(SpectralConfig):
         float, Field(ge=0, description="It grows with the user's n interactions as n / (n + this).")
     ] = 10.0
 
+    start_scale: Annotated[float, Field(gt=0, description="Spectral: deviation of Q's leading columns.")] = 0.2
     ease_exponent: Annotated[
         float, Field(ge=0, le=1, description="Spectral: in the view a sharer of n interactions weighs n^-α.")
     ] = 0.5

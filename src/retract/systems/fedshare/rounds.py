@@ -238,7 +238,7 @@ class Training:
             self.progress(START, done, config.start_rounds)
 
         find(subspace, engine, config, NAME, self.run, self.seed, begin=begin, after_round=after_round)
-        return torch.from_numpy(subspace.table())
+        return torch.from_numpy(subspace.table(config.start_scale))
 
     def record(self, number: int, result: RoundResult, seconds: float) -> None:
         """Write a round into the log."""

@@ -49,6 +49,7 @@ class TouchDecoder:
         degrees = degrees / degrees.mean()
         self.read, self.said = degrees**-config.popularity, degrees**config.popularity
         self.read = self.read / self.read.mean()
+        self._fixed = config.unobserved * self.items.T @ self.items
 
     @classmethod
     def among(cls, tables: Arrays, config: PersonalFRConfig) -> TouchDecoder:
@@ -57,12 +58,11 @@ class TouchDecoder:
 
     def codes(self, cohort: Cohort) -> Matrix:
         """p_u, shape [len(cohort), d]; zeros for who touched nothing."""
-        fixed = self.config.unobserved * self.items.T @ self.items
         ridge = self.config.ridge * np.sqrt(cohort.degrees / self.mean_degree)
         found = np.zeros((len(cohort), self.items.shape[1]))
         for users, normal in _normal(cohort, self.items):
             own = np.maximum(ridge[users], 1e-6)
-            normal += fixed + own[:, None, None] * np.eye(len(fixed))
+            normal += self._fixed + own[:, None, None] * np.eye(len(self._fixed))
             wanted = _sums(cohort, users, lambda at: self.read[cohort.items[at]] @ self.items[cohort.items[at]])
             found[users] = np.linalg.solve(normal, wanted[..., None])[..., 0]
         return found

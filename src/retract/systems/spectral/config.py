@@ -20,7 +20,6 @@ class SpectralConfig(SystemConfig):
     participation: Annotated[float, Field(gt=0, le=1, description="Part of the clients in each round.")] = 1.0
     start_rounds: Annotated[int, Field(ge=1, description="Spectral: rounds of subspace iteration before.")] = 8
     oversampling: Annotated[int, Field(ge=0, description="Spectral: columns of the subspace beyond d.")] = 16
-    start_scale: Annotated[float, Field(gt=0, description="Spectral: deviation of Q's leading columns.")] = 0.2
     degree_prior: Annotated[
         float, Field(ge=0, description="Spectral: τ, added to all degrees before they are divided by.")
     ] = 20.0

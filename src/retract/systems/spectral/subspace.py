@@ -92,12 +92,11 @@ class Subspace:
         left *= np.where(left[np.abs(left).argmax(axis=0), np.arange(rank)] < 0, -1, 1)
         return Leading(left, found, np.maximum(1 - (self._noise(found) / found) ** 2, 0))
 
-    def table(self) -> NDArray[np.float32]:
-        """Q's start, shape [n_items, d]: column k is √n_items · scale times the k-th vector, shrunk; others: 0."""
+    def table(self, deviation: float) -> NDArray[np.float32]:
+        """Q's start, shape [n_items, d]: column k is √n_items · deviation times the k-th vector, shrunk; others: 0."""
         found = self.leading()
         table = np.zeros((len(found.vectors), self.config.dimension), dtype=np.float32)
-        scale = len(table) ** 0.5 * self.config.start_scale
-        table[:, : len(found.values)] = found.vectors * found.shrinkage * scale
+        table[:, : len(found.values)] = found.vectors * found.shrinkage * (len(table) ** 0.5 * deviation)
         return table
 
     def _noise(self, found: Matrix) -> float:
