@@ -8,7 +8,7 @@ from retract.data import Interactions
 from retract.models.learn import influence
 from retract.models.learn.backbones import SGL, LightGCN, SimGCL
 from retract.models.learn.graph import BipartiteGraph
-from retract.models.learn.influence import local_influence, solved
+from retract.models.learn.influence import local_influence, pulled_back, solved
 from tests.samples import random_interactions
 
 BACKBONES = {
@@ -167,3 +167,14 @@ def test_conjugate_gradients_solve_every_row_with_a_curvature_of_its_own(monkeyp
     steps = solved(lambda rows: torch.einsum("nij,nj->ni", curvatures, rows), right)
     torch.testing.assert_close(steps, torch.linalg.solve(curvatures, right), rtol=1e-3, atol=1e-4)
     assert steps[3].abs().max() == 0
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_change_of_final_embeddings_is_pulled_back_as_ridge_regression_would(name, monkeypatch):
+    data, backbone = random_interactions(0), BACKBONES[name]
+    graph, change = BipartiteGraph(data), nodes_of(data)
+    forward = backbone.final(graph, torch.eye(graph.n_nodes)).double()
+    torch.testing.assert_close(forward, forward.T)
+    want = torch.linalg.solve(forward @ forward + influence.RIDGE * torch.eye(graph.n_nodes), forward @ change.double())
+    monkeypatch.setattr(influence, "PULLS", 60)
+    torch.testing.assert_close(pulled_back(backbone, graph, change), want.float(), rtol=1e-2, atol=1e-2)

@@ -137,7 +137,9 @@ def test_the_items_of_someone_who_withdraws_everything_move_too():
         system, trained = ready_with(backbone=backbone)
         forget = DATA.of_users([4, 5])
         moved = np.abs(system.nodes(without(system, trained, forget)) - system.nodes(trained)).sum(axis=1) > 0
-        assert set(np.flatnonzero(moved)) == {4, 5} | set(forget.items + DATA.n_users)
+        ends = {4, 5} | set(forget.items + DATA.n_users)
+        assert set(np.flatnonzero(moved)) >= ends
+        assert system.config.pull_back or set(np.flatnonzero(moved)) == ends
 
 
 def test_an_empty_request_changes_nothing():
@@ -161,12 +163,13 @@ def margin(system: UnlearnRecServer, trained: Trained, forget: Interactions) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backbone", "contrast", "part"),
+    ("backbone", "contrast", "part", "steps"),
     # SimGCL has no layer 0, the one by which the closed form sees what an edge left in a node: not much is asked of it.
-    [("lightgcn", 0, 0.5), ("sgl", 0.01, 0.5), ("simgcl", 0.1, 1)],
+    [("lightgcn", 0, 0.5, 20), ("sgl", 0.01, 0.5, 20), ("simgcl", 0.1, 1, 60)],
 )
-def test_the_forgotten_come_nearer_to_where_a_model_puts_them_that_never_knew_them(backbone, contrast, part):
-    settings = {"epochs": 80, "dimension": 16, "pretrain_steps": 20, "contrast_weight": contrast, "backbone": backbone}
+def test_the_forgotten_come_nearer_to_where_a_model_puts_them_that_never_knew_them(backbone, contrast, part, steps):
+    settings = {"epochs": 80, "dimension": 16, "pretrain_steps": steps, "contrast_weight": contrast}
+    settings["backbone"] = backbone
     system, trained = ready_with(**settings)
     forget = some_edges(5, 0.05)
     oracle = margin(system, system.train(DATA - forget, ENGINE, seed=0), forget)

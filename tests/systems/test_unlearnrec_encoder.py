@@ -64,7 +64,7 @@ def test_an_encoder_depends_on_its_seed_alone_and_draws_nothing_from_others(form
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_calibrated_encoder_leaves_alone_whom_the_forgotten_do_not_touch(backbone):
     forget = some_edges(part=0.02)
-    removal = removal_of(forget, backbone=backbone)
+    removal = removal_of(forget, backbone=backbone, pull_back=False)
     moved = disturbed(CalibratedEncoder(8))(removal).detach().abs().sum(dim=1).numpy() > 0
     assert set(np.flatnonzero(moved)) == set(np.union1d(forget.users, forget.items + DATA.n_users))
 
@@ -72,10 +72,27 @@ def test_a_calibrated_encoder_leaves_alone_whom_the_forgotten_do_not_touch(backb
 def test_a_fresh_calibrated_encoder_takes_a_positive_part_of_the_guess_away():
     removal = removal_of(some_edges())
     change = CalibratedEncoder(8)(removal).detach()
-    touched = removal.guess.abs().sum(dim=1) > 0
-    parts = -change[touched] / removal.guess[touched]
+    (guess,) = removal.guesses
+    touched = guess.abs().sum(dim=1) > 0
+    parts = -change[touched] / guess[touched]
     assert parts.min() > 0
     torch.testing.assert_close(parts, parts[:, :1].expand_as(parts), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_what_is_pulled_back_and_what_is_not_are_gated_apart(backbone):
+    removal = removal_of(some_edges(), backbone=backbone, pull_back=True)
+    (influence,) = removal_of(some_edges(), backbone=backbone, pull_back=False).guesses
+    seen, unseen = removal.guesses
+    through = removal.backbone.final(removal.graph, seen)
+    # What is pulled back comes much nearer to the change that was asked for than doing nothing does.
+    assert (through - influence).norm() < 0.6 * influence.norm()
+    assert removal.backbone.final(removal.graph, unseen).norm() < 0.5 * influence.norm()
+    change = CalibratedEncoder(8, pulled_back=True)(removal).detach()
+    parts = -torch.linalg.lstsq(torch.stack([seen, unseen], dim=2), change[:, :, None]).solution
+    assert parts[removal.share > 0].min() > 0
+    nothing = removal_of(Interactions.empty(DATA.catalog), backbone=backbone, pull_back=True)
+    assert not disturbed(CalibratedEncoder(8, pulled_back=True))(nothing).any()
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -207,4 +224,9 @@ def test_margins_are_met_where_the_means_of_classes_stand_as_the_targets_do():
         inside = (margins.classes == number).nonzero()[:, 0]
         mixed[inside] = each[inside.flip(0)]
     torch.testing.assert_close(margins.apart(mixed, each), torch.tensor(0.0))
+    won, missed = torch.tanh(4 * each / each.square().mean().sqrt()), 0.0
+    for number in margins.classes.unique().tolist():
+        inside = margins.classes == number
+        missed += float(won[inside].sum().square() / inside.sum()) / len(each)
+    torch.testing.assert_close(margins.apart(torch.zeros_like(each), each, 0.25), torch.tensor(missed))
     torch.testing.assert_close(margins.apart(each + 2 * each.square().mean().sqrt(), each), torch.tensor(4.0))

@@ -8,12 +8,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from retract.systems.backbone import BackboneConfig
+from retract.systems.backbone import BACKBONE_DEFAULTS, BackboneConfig
 
 ENCODER_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {"calibrated": {}, "paper": {"pretrain_rate": 0.001, "unlearn_weight": 0.1}}
 )
 """Where an encoder's defaults differ: much weight on unlearning costs the paper's form its accuracy."""
+UNLEARNING_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {**BACKBONE_DEFAULTS, "simgcl": {**BACKBONE_DEFAULTS["simgcl"], "pull_back": True, "clear_margin": 0.25}}
+)
+"""Those of the backbone. SimGCL's final embeddings lack layer 0, and the widest of its margins would decide a mean."""
 
 
 class UnlearnRecConfig(BackboneConfig):
@@ -35,6 +39,16 @@ class UnlearnRecConfig(BackboneConfig):
     forget_sets: Annotated[int, Field(ge=1, description="Calibrated: forget sets drawn from what was withheld.")] = 4
     hops: Annotated[int, Field(ge=0, description="Paper: layers over the retained graph.")] = 2
     unlearn_weight: Annotated[float, Field(ge=0, description="Weight of the unlearning loss.")] = 10.0
+    pull_back: Annotated[
+        bool, Field(description="Calibrated: the closed form tells what final embeddings change by, not initial ones.")
+    ] = False
+    clear_margin: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Calibrated: margins count by their tanh, in units of this part of their size; 0 as they are.",
+        ),
+    ] = 0.0
     preserve_weight: Annotated[float, Field(ge=0, description="Weight of the preservation loss.")] = 0.1
     contrast_drop: Annotated[
         float, Field(ge=0, lt=1, description="Forgotten edges left out to see that the encoder hardly minds.")
@@ -48,4 +62,4 @@ class UnlearnRecConfig(BackboneConfig):
         float, Field(gt=0, description="No further such step begins after so many seconds of them.")
     ] = 60.0
 
-    defaults_by: ClassVar = {**BackboneConfig.defaults_by, "encoder": ENCODER_DEFAULTS}
+    defaults_by: ClassVar = {"backbone": UNLEARNING_DEFAULTS, "encoder": ENCODER_DEFAULTS}

@@ -12,12 +12,14 @@ from torch.nn.functional import softplus
 from retract.data import Interactions
 from retract.models.learn.backbones import Backbone
 from retract.models.learn.graph import BipartiteGraph
-from retract.models.learn.influence import local_influence
+from retract.models.learn.influence import local_influence, pulled_back
 from retract.models.nodes import node_degrees
 from retract.systems.backbone_training import make_backbone
 from retract.systems.unlearnrec.config import UnlearnRecConfig
 
 GATE_WIDTH = 16
+PULLED_BACK = (-1.5, 0.0)
+"""Where the gates of two guesses begin, before softplus: each end alone is held to answer for the whole edge."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +54,13 @@ class Removal:
         return self.backbone.final(self.graph, self.nodes)
 
     @cached_property
-    def guess(self) -> Tensor:
-        """What the forgotten edges put into the initial embeddings, in closed form; shape [n_nodes, d]."""
-        return local_influence(
+    def guesses(self) -> tuple[Tensor, ...]:
+        """What the forgotten edges left in the initial embeddings, in closed form; shape [n_nodes, d] each.
+
+        With x what they left at each of their ends: x. Pulled back, what changes the final embeddings by x, and what of
+        x changes the initial ones alone. The two differ most where the final ones lack layer 0, as SimGCL's do.
+        """
+        influence = local_influence(
             self.backbone,
             self.graph,
             self.forget,
@@ -62,6 +68,11 @@ class Removal:
             regularisation=self.config.regularisation,
             activity_exponent=self.config.activity_exponent,
         )
+        if not self.config.pull_back:
+            return (influence,)
+        both = torch.cat([influence, self.backbone.final(self.graph, influence)], dim=1)
+        seen, again = pulled_back(self.backbone, self.graph, both).chunk(2, dim=1)
+        return seen, influence - again
 
     @cached_property
     def degrees(self) -> Tensor:
@@ -113,9 +124,9 @@ class FeedForward(nn.Module):
 
 
 class CalibratedEncoder(nn.Module):
-    """Ours: the closed-form guess, gated node by node, and corrected by the feed-forward layer at the forgotten's ends.
+    """Ours: closed-form guesses, gated node by node, and corrected by the feed-forward layer at the forgotten's ends.
 
-        ΔE_v = f( -g(deg_v, forgotten part of v, side) · guess_v ),    f the identity but for fine-tuning
+        ΔE_v = f( -Σ_k g_k(deg_v, forgotten part of v, side) · guess_kv ),    f the identity but for fine-tuning
 
     Its parameters are shared by all nodes, so that it holds nothing about any single one.
 
@@ -123,11 +134,17 @@ class CalibratedEncoder(nn.Module):
     ----------
     dimension
         d.
+    pulled_back
+        Whether there are two guesses or one: see `Removal.guesses`.
     """
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, dimension: int, *, pulled_back: bool = False) -> None:
         super().__init__()
-        self.gate = nn.Sequential(nn.Linear(3, GATE_WIDTH), nn.Tanh(), nn.Linear(GATE_WIDTH, 1))
+        weigh = nn.Linear(GATE_WIDTH, len(PULLED_BACK) if pulled_back else 1)
+        self.gate = nn.Sequential(nn.Linear(3, GATE_WIDTH), nn.Tanh(), weigh)
+        if pulled_back:
+            with torch.no_grad():
+                weigh.bias.copy_(torch.tensor(PULLED_BACK))
         self.feed_forward = FeedForward(dimension)
 
     def pretrained(self) -> list[nn.Parameter]:
@@ -136,7 +153,8 @@ class CalibratedEncoder(nn.Module):
 
     def forward(self, removal: Removal) -> Tensor:
         """ΔE, shape [n_nodes, d]."""
-        change = -softplus(self.gate(removal.features)) * removal.guess
+        gates = softplus(self.gate(removal.features))
+        change = -(torch.stack(removal.guesses, dim=2) * gates[:, None]).sum(dim=2)
         touched = (removal.share > 0)[:, None]
         return torch.where(touched, self.feed_forward(change, removal.nodes), change)
 
@@ -187,4 +205,4 @@ def make_encoder(config: UnlearnRecConfig, n_nodes: int, seed: int) -> Encoder:
         torch.manual_seed(seed)
         if config.encoder == "paper":
             return PaperEncoder(n_nodes, config.dimension, config.layers, config.hops)
-        return CalibratedEncoder(config.dimension)
+        return CalibratedEncoder(config.dimension, pulled_back=config.pull_back)

@@ -103,14 +103,17 @@ class Margins:
         items, others = (table.index_select(0, codes + n_users) for codes in (self.items, self.others))
         return (table.index_select(0, self.users) * (items - others)).sum(dim=1)
 
-    def apart(self, margins: Tensor, target: Tensor) -> Tensor:
+    def apart(self, margins: Tensor, target: Tensor, clear: float = 0.0) -> Tensor:
         """How far the classes' mean margins lie from those of `target` (shape [n] both), relative to the latter's size.
 
-        The mean square, by the sizes of the classes; tables of any scale count alike.
+        The mean square, by the sizes of the classes; tables of any scale count alike. With `clear` > 0, a part of that
+        size, a margin counts by its tanh in units of it: an attack goes by order, and a mean that the widest margins
+        decide may be right where the order is not.
         """
         counts = torch.bincount(self.classes, minlength=CLASSES**2).float()
         size = (target.norm() / max(len(target), 1) ** 0.5).clamp_min(1e-12)
-        sums = torch.zeros(CLASSES**2).index_add(0, self.classes, (margins - target) / size)
+        counted = [torch.tanh(each / (clear * size)) if clear else each / size for each in (margins, target)]
+        sums = torch.zeros(CLASSES**2).index_add(0, self.classes, counted[0] - counted[1])
         return (sums.square() / counts.clamp_min(1)).sum() / counts.sum().clamp_min(1)
 
 
@@ -149,7 +152,8 @@ def calibrated(
     targets = [margins.each(table, n_users) for table in twin]
 
     def unlearning(*tables: Tensor) -> Tensor:
-        gaps = [margins.apart(margins.each(table, n_users), to) for table, to in zip(tables, targets, strict=True)]
+        pairs, clear = zip(tables, targets, strict=True), removal.config.clear_margin
+        gaps = [margins.apart(margins.each(table, n_users), to, clear) for table, to in pairs]
         return torch.stack(gaps).sum()
 
     return Example(removal, unlearning)
