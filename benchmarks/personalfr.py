@@ -5,7 +5,7 @@
     .venv/bin/python -m benchmarks.personalfr small --seeds 0,1,2        MovieLens-small likewise
     .venv/bin/python -m benchmarks.personalfr thinned --seeds 0,1,2      ML-100K, 8 ratings of each user to train on
     .venv/bin/python -m benchmarks.personalfr implicit                   ML-1M's fold
-    .venv/bin/python -m benchmarks.personalfr gowalla --modes closed --set dimension=512 --set start_rounds=12
+    .venv/bin/python -m benchmarks.personalfr gowalla --modes closed
     .venv/bin/python -m benchmarks.personalfr speed                      paper form: 6,040 clients, together and alone
     .venv/bin/python -m benchmarks.personalfr forget --seeds 0,1,2       ML-100K, 5 % of the users erase everything
     .venv/bin/python -m benchmarks.personalfr forget-implicit            ML-1M likewise

@@ -21,6 +21,7 @@ from retract.systems.personalfr import PERSONALFR, PersonalFRConfig
 from retract.systems.personalfr.asking import census
 from retract.systems.personalfr.config import NAME, RATING_STEP, rating_update
 from retract.systems.personalfr.decoder import RatingServer, Start
+from retract.systems.personalfr.facts import LARGEST_DIMENSION, Facts
 from retract.systems.personalfr.paper import PaperServer
 from retract.systems.personalfr.rating_step import RatingStep
 from retract.systems.personalfr.solving import RatingDecoder, TouchDecoder
@@ -232,17 +233,30 @@ def test_a_history_without_ratings_is_refused_where_they_are_read():
 
 
 @pytest.mark.parametrize("data", [TRAIN, tastes()[0]], ids=["implicit", "ratings"])
-def test_an_erasure_gives_the_oracles_model_bit_for_bit(data):
-    system = system_of()
+@pytest.mark.parametrize("dimension", [6, 0], ids=["given", "found"])
+def test_an_erasure_gives_the_oracles_model_bit_for_bit(data, dimension):
+    system = system_of(dimension=dimension)
     trained, devices, _ = train(system, data, seed=3)
-    after, withdrawal = withdraw(devices, "erase", data.of_users([1, 4, 7]))
+    gone = [1, 4, 7] if dimension else range(0, data.n_users, 2)
+    after, withdrawal = withdraw(devices, "erase", data.of_users(gone))
     result = system.server.unlearn(trained, withdrawal, engine_of(system, after), seed=9)
     oracle = system.server.train(after.sharing.shared, engine_of(system, after), seed=3)
     assert_same(result.model, oracle.model)
     assert result.run != trained.run
     assert result.log[-1]["rounds"] == 8 + (0 if data.ratings is None else 6)
-    assert len(result.shared.of_users([1, 4, 7])) == 0
+    assert len(result.shared.of_users(gone)) == 0
     assert not result.memory.tables
+    assert (result.model["items"].shape[1] < trained.model["items"].shape[1]) == (not dimension)
+
+
+def test_more_data_bear_a_larger_dimension():
+    def borne(n: int, degree: int) -> int:
+        sums = {"interactions": n * degree, "rated": 0, "support": np.full(n, degree), "users": n}
+        sums |= {"ratings": np.zeros(n), "squares": 0.0}
+        return Facts.of(sums, np.zeros(1, dtype=np.float32), PersonalFRConfig()).dimension
+
+    assert borne(1_000, 3) < borne(1_000, 30) < borne(10_000, 30) < borne(10**6, 30) == LARGEST_DIMENSION
+    assert borne(10, 0) == 1
 
 
 def test_an_unshare_changes_nothing_for_nothing_shared_was_read():

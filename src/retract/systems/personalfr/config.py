@@ -80,6 +80,9 @@ class PersonalFRConfig(SpectralConfig):
         "mode": {"fedavg": {"form": "paper"}, "joint": {"form": "paper"}}
     }
 
+    dimension: Annotated[
+        int, Field(ge=0, description="Closed: size d of all embeddings; 0 for what the clients' data bear.")
+    ] = 0
     form: Annotated[
         Literal["closed", "paper"],
         Field(

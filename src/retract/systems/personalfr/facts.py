@@ -17,6 +17,8 @@ SCALES = (0, 10)
 """Where the ends of a scale are looked for that nobody states."""
 BESIDE = ("users", "ratings", "squares")
 """What only the server's half of a training reads."""
+LARGEST_DIMENSION = 512
+"""Beyond it lists gain little, and every round sends everybody a table as wide."""
 KINDS: tuple[Feedback, Feedback] = ("explicit", "implicit")
 
 _OTHER_KIND = {
@@ -90,6 +92,18 @@ class Facts:
         support = np.asarray(tables["support"], dtype=np.int64)
         beside = tuple(np.asarray(tables[name]) for name in BESIDE)
         return cls(KINDS[int(tables["feedback"])], mean, lowest, highest, support, *beside)
+
+    @property
+    def dimension(self) -> int:
+        """The size d of embeddings that so much data bears: 0.095 E^0.8, and `LARGEST_DIMENSION` at most.
+
+        E = Σ D / (D + 2) over all users, at their mean degree, and all items: how many there are of whom the data tell
+        something. The rule is ours. It was fitted to the best d on validation parts of five data sets, from 7,544 to
+        728,432 interactions (best d 24 to 512).
+        """
+        held, users = self.support.astype(np.float64), int(self.users)
+        known = held.sum() / (held.sum() / max(users, 1) + 2) + (held / (held + 2)).sum()
+        return int(np.clip(np.rint(0.095 * known**0.8), 1, LARGEST_DIMENSION))
 
     @property
     def tables(self) -> dict[str, NDArray[Any]]:

@@ -80,11 +80,13 @@ class Training:
             If it was another training that was interrupted.
         """
         facts = self._facts(engine)
-        start = self._start(engine, facts)
+        # What is kept with the model says that d was not given: an erasure finds it anew, as the oracle does.
+        sized = self.config.model_copy(update={"dimension": self.config.dimension or facts.dimension})
+        start = self._start(engine, facts, sized)
         mean_degree = facts.support.sum() / max(int(facts.users), 1)
         model = {"items": start.items, "mean_degree": np.asarray(mean_degree, dtype=np.float32), **facts.published}
         if facts.feedback == "explicit":
-            model |= self._fitted(engine, start, facts).published
+            model |= self._fitted(engine, start, facts, sized).published
         return Trained(NAME, self.config, self.seed, self.run, model, Memory({}), self.shared, tuple(self.log))
 
     def _facts(self, engine: Engine) -> Facts:
@@ -98,9 +100,9 @@ class Training:
         require_own_checkpoint(self.begun, NAME, self.config, self.seed)
         return Facts.restored(self.begun.tables)
 
-    def _start(self, engine: Engine, facts: Facts) -> Start:
+    def _start(self, engine: Engine, facts: Facts, config: PersonalFRConfig) -> Start:
         """From the clients' leading subspace."""
-        config, begun = self.config, self.begun
+        begun = self.begun
         if begun is not None and begun.stage == ROUNDS:
             return Start(begun.tables["start"], float(begun.tables["standing"]))
         subspace, begin = Subspace(self.shared.n_items, config, self.seed), 0
@@ -118,9 +120,9 @@ class Training:
             raise FederationError("no device answered in any round, so nothing was learnt from them: run it again")
         return Start.of(subspace, config)
 
-    def _fitted(self, engine: Engine, start: Start, facts: Facts) -> RatingServer:
+    def _fitted(self, engine: Engine, start: Start, facts: Facts, config: PersonalFRConfig) -> RatingServer:
         """The decoder of ratings."""
-        config, server, begin = self.config, RatingServer(start, facts, self.config), 0
+        server, begin = RatingServer(start, facts, config), 0
         if self.begun is not None and self.begun.stage == ROUNDS:
             server.restore(self.begun.tables)
             begin = self.begun.done
