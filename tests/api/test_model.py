@@ -200,13 +200,13 @@ def test_without_a_frame_library_rows_come_out(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_is_unshared_is_private_and_the_model_is_that_of_the_rest() -> None:
-    model = retract.Exact().fit(frame())
+    model = retract.Exact(form="ease").fit(frame())
     model.unshare(7)
     model.unlearn()
     held = model._fitted
     rest = held.trained.shared
     assert 7 not in set(rest.catalog.user_ids[rest.users].astype(int))
-    again = retract.Exact().fit(rest)
+    again = retract.Exact(form="ease").fit(rest)
     assert np.allclose(held.trained.model["inverse"], again._fitted.trained.model["inverse"], atol=1e-12)
     assert len(model.recommend(7, k=2)) == 2
 

@@ -239,11 +239,14 @@ def test_an_object_that_names_its_users_and_items_is_asked_for_no_others() -> No
 def test_a_model_of_retract_is_judged_like_any_other_and_forgets() -> None:
     import retract
 
-    before, after = retract.Exact(ridge=5.0).fit(frame(EVERYTHING)), retract.Exact(ridge=5.0).fit(frame(EVERYTHING))
+    before, after = (
+        retract.Exact(form="ease", ridge=5.0).fit(frame(EVERYTHING)),
+        retract.Exact(form="ease", ridge=5.0).fit(frame(EVERYTHING)),
+    )
     for user in np.unique(FORGET.users):
         after.erase(1000 + int(user), items=(500 + FORGET.items_of(int(user))).tolist())
     after.unlearn()
-    oracle = retract.Exact(ridge=5.0).fit(frame(LEFT))
+    oracle = retract.Exact(form="ease", ridge=5.0).fit(frame(LEFT))
     told: dict[str, Any] = {"forget": frame(FORGET), "history": frame(LEFT), "oracle": oracle}
     assert retract.audit(before, before, **told).verdict.word == "not yet"
     audit = retract.audit(before, after, **told)

@@ -22,13 +22,13 @@ from retract.systems.system import System
 from tests.auditing.worlds import clustered
 from tests.systems.preparing import registered
 
-SYSTEM = EXACT(ExactConfig(ridge=5.0))
+SYSTEM = EXACT(ExactConfig(form="ease", ridge=5.0))
 SHARING = FEDSHARE(FedShareConfig(dimension=16))
 COST = Cost(1.0, 0, 0)
 
 
 def planted(system="exact", forget="canary:150", kind="unshare", seed=0, settings=None, methods=("own", "naive")):
-    cell = Cell(system, settings or {"ridge": "5"}, forget, kind, 1.0, seed)
+    cell = Cell(system, settings or {"form": "ease", "ridge": "5"}, forget, kind, 1.0, seed)
     return {row["method"]: row for row in cell.run(clustered(), methods)}
 
 
@@ -162,7 +162,7 @@ def test_what_is_given_as_oracle_must_be_one():
     after, _ = unlearn(SYSTEM, case.before, "unshare", case.forget, 0)
     oracle, _ = train_oracle(case, after.devices.sharing)
     require_oracle(case, after, oracle)
-    other = EXACT(ExactConfig(ridge=6.0))
+    other = EXACT(ExactConfig(form="ease", ridge=6.0))
     for wrong, message in (
         (case.before, "other data"),
         (train(SYSTEM, after.devices.sharing, 1)[0], "another seed"),

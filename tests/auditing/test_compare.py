@@ -37,7 +37,7 @@ def data(tmp_path_factory):
 
 def plan(data, **changes):
     fields = {"systems": ("exact",), "methods": ("own", "naive"), "forget": ("users:0.2", "canary:40"), "seeds": (0,)}
-    return Plan(data=data, settings={"exact": {"ridge": "5"}}, **{**fields, **changes})
+    return Plan(data=data, settings={"exact": {"form": "ease", "ridge": "5"}}, **{**fields, **changes})
 
 
 def untimed(rows):

@@ -32,6 +32,10 @@ def key(tmp_path, monkeypatch):
     return path
 
 
+EASE = ("--set", "form=ease")
+"""Then nothing is left to be found, which other data might find otherwise."""
+
+
 def trained(data, out, system="exact", *settings):
     assert retract("train", system, "--data", data, "--out", out, *settings).code == 0
     return out
@@ -133,7 +137,8 @@ def test_a_trained_folder_can_be_the_oracle_and_any_other_is_refused(data, tmp_p
     wrong = trained(data, tmp_path / "seed", "exact", "--seed", "1")
     assert "another seed" in retract("unlearn", folder, "--audit", "--oracle-folder", wrong).refusal()
     other = trained(data, tmp_path / "ridge", "exact", "--set", "ridge=7")
-    assert "another configuration" in retract("unlearn", folder, "--audit", "--oracle-folder", other).refusal()
+    refusal = retract("unlearn", folder, "--audit", "--oracle-folder", other).refusal()
+    assert "another configuration than the model: ridge 7.0 instead of 50.0; train it with --set ridge=50.0" in refusal
     same = trained(data, tmp_path / "same")
     assert "other data" in retract("unlearn", folder, "--audit", "--oracle-folder", same).refusal()
     now = on_disk(folder)  # the ledger alone tells that requests were claimed and released
@@ -148,12 +153,12 @@ def test_a_trained_folder_can_be_the_oracle_and_any_other_is_refused(data, tmp_p
 
 @pytest.mark.slow
 def test_an_oracle_of_another_system_or_catalog_is_refused_before_it_is_read(data, tmp_path):
-    folder = asked(data, tmp_path)
+    folder = asked(data, tmp_path, *EASE)
     other = trained(data, tmp_path / "other", "lightgcn", "--set", "steps=2")
     assert "another system" in retract("unlearn", folder, "--audit", "--oracle-folder", other).refusal()
     small = tmp_path / "small.csv"
     pl.read_csv(data).head(300).write_csv(small)
-    fewer = trained(small, tmp_path / "fewer")
+    fewer = trained(small, tmp_path / "fewer", "exact", *EASE)
     assert "other data" in retract("unlearn", folder, "--audit", "--oracle-folder", fewer).refusal()
 
 

@@ -15,10 +15,10 @@ from tests.stores.folders import load
 SHARE_ALL = ("--share", 1, "--json")
 
 
-@pytest.fixture(params=["ease", "filter", "block"])
+@pytest.fixture(params=["ease", "filter", "spectral"])
 def exact(request: pytest.FixtureRequest, ratings: Path, tmp_path: Path) -> Path:
     out = tmp_path / "run"
-    form = ("--set", f"form={request.param}", "--set", "head=8")
+    form = ("--set", f"form={request.param}", "--set", "dimension=4")
     assert retract("train", "exact", "--data", ratings, "--out", out, *form, "--test", 0.2).code == 0
     return out
 

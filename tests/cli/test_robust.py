@@ -184,14 +184,14 @@ def test_ease_on_too_many_items_is_refused_before_it_is_allocated(tmp_path: Path
         pytest.skip("this machine has 86 GB free")
     assert json.loads(told.out)["error"] == "config"
     assert "EASE of 60,000 items takes 86.4 GB" in told.err
-    assert "take form=filter" in told.err
+    assert "take form=spectral or form=filter" in told.err
     assert not (tmp_path / "run").exists()
 
 
 def test_settings_are_listed_with_meaning_values_unit_and_default() -> None:
     found = retract("settings", "exact", "--json").json["settings"]
-    (memory,) = (one for one in found if one["name"] == "memory_gb")
-    assert (memory["default"], memory["unit"], memory["values"]) == (2.0, "GB", "a number above 0")
+    (slow,) = (one for one in found if one["name"] == "slow_seconds")
+    assert (slow["default"], slow["unit"], slow["values"]) == (60.0, "s", "a number above 0")
     assert all(one["meaning"] for one in found)
     shown = retract("settings", "exact").out
     assert all(one["name"] in shown for one in found)

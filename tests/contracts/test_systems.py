@@ -94,7 +94,7 @@ class InPlace(Wrapper):
 
     def unlearn(self, trained: Trained, withdrawal: Withdrawal, engine: Engine, **options: Any) -> Trained:
         for table in trained.model.values():
-            table *= 0.5
+            np.multiply(table, 0.5, out=table, casting="unsafe")
         return replace(trained, shared=trained.shared - withdrawal.forget)
 
 

@@ -22,11 +22,10 @@ from retract.stores.reading import recommend_folder
 from retract.stores.requests import codes_of, pending_of
 from retract.stores.status import status
 from retract.stores.training import TrainOptions, train_folder
-from retract.systems.exact.tables import form_of
 from retract.systems.registry import make_system
 from tests.stores.folders import apply, ask, load, make_folder, on_disk, requests, tiny_dataset
 
-FORMS = ["ease", "filter", "block"]
+FORMS = ["ease", "filter", "spectral"]
 Pairs = list[tuple[str, str]]
 NEW: Pairs = [("new", "i0"), ("new", "j0"), ("new", "j1"), ("u1", "j0"), ("aaa", "i3"), ("aaa", "j1")]
 
@@ -51,9 +50,13 @@ def named(interactions: Interactions) -> Pairs:
     return list(zip(users[interactions.users].tolist(), items[interactions.items].tolist(), strict=True))
 
 
+SETTLED = {"filter_beta": 0.4, "blend": 0.5, "dimension": 4, "degree_prior": 2.0}
+"""Nothing is left to be found on a part held out, so that what is added does not change it."""
+
+
 def exact_folder(path: Path, form: str = "ease", share: float = 1.0, **settings: object) -> Path:
     train_folder(
-        make_system("exact", {"form": form, "head": 8, **settings}),
+        make_system("exact", {"form": form, **SETTLED, **settings}),
         tiny_dataset(),
         path,
         TrainOptions(share=share, test=0.2),
@@ -84,10 +87,10 @@ def dense(held: Held, items: list[str]) -> dict[str, NDArray[np.float64]]:
         found["gram"] = gram.toarray()[np.ix_(place, place)]
         found["degrees"] = model["degrees"][place].astype(np.float64)
     if "inverse" in model:
-        head = model["head"] if "head" in model else np.arange(n)
-        inverse = np.zeros((n, n))
-        inverse[np.ix_(head, head)] = model["inverse"]
-        found["inverse"] = inverse[np.ix_(place, place)]
+        found["inverse"] = model["inverse"][np.ix_(place, place)]
+    if "items" in model:
+        # Its start is keyed by an item's place in the catalog: the leading vectors alone are the same in any order.
+        found["items"] = np.abs(model["items"][place, :1].astype(np.float64))
     return found
 
 
@@ -100,9 +103,7 @@ def dense(held: Held, items: list[str]) -> dict[str, NDArray[np.float64]]:
 def test_the_model_is_that_of_a_training_on_everything_whatever_the_order_of_ids(
     tmp_path: Path, form: str, forget: bool
 ) -> None:
-    # Block form's head must hold whole items: of equally frequent ones the lower code wins, and codes differ here.
-    settings = {"head": 17} if form == "block" else {}
-    out = exact_folder(tmp_path / "extended", form, **settings)
+    out = exact_folder(tmp_path / "extended", form, steps=200)
     if forget:
         ask(out, "erase", "u2")
         ask(out, "unshare", "u3", fraction=0.5)
@@ -111,7 +112,7 @@ def test_the_model_is_that_of_a_training_on_everything_whatever_the_order_of_ids
     extended = load(out)
     union = dataset(named(extended.trained.shared), test=[("u1", "i14")])
     train_folder(
-        make_system("exact", {"form": form, **({"head": 17} | settings)}),
+        make_system("exact", {"form": form, **SETTLED, "steps": 200}),
         union,
         tmp_path / "all",
         TrainOptions(share=1),
@@ -123,7 +124,7 @@ def test_the_model_is_that_of_a_training_on_everything_whatever_the_order_of_ids
     mine, wanted = dense(extended, items), dense(scratch, items)
     assert mine.keys() == wanted.keys() != set()
     for name, table in wanted.items():
-        assert np.linalg.norm(mine[name] - table) <= 1e-9 * np.linalg.norm(table), name
+        assert np.linalg.norm(mine[name] - table) <= (1e-5 if name == "items" else 1e-9) * np.linalg.norm(table), name
 
 
 @pytest.mark.slow
@@ -162,14 +163,6 @@ def test_private_news_count_where_private_interactions_do(tmp_path: Path) -> Non
     items = [name for name in extended.catalog.item_ids.tolist() if name in load(tmp_path / "all").catalog.item_ids]
     mine, wanted = (dense(load(tmp_path / name), items)["inverse"] for name in ("run", "all"))
     assert np.linalg.norm(mine - wanted) <= 1e-9 * np.linalg.norm(wanted)
-
-
-def test_a_catalog_that_outgrows_its_memory_gets_another_form(tmp_path: Path) -> None:
-    out = exact_folder(tmp_path / "run", "auto", memory_gb=24 * 16**2 / 1e9)  # 15 items fit, 17 do not
-    assert form_of(load(out).trained.model) == "ease"
-    extend_folder(out, dataset(NEW), share=1)
-    assert form_of(load(out).trained.model) != "ease"
-    assert recommend_folder(out, "new", 3).items
 
 
 # --- what enters ------------------------------------------------------------------------------------------------------
@@ -370,14 +363,6 @@ def test_a_share_outside_its_range_is_refused_whatever_is_new(folder: Path, shar
     with pytest.raises(SharingError, match=r"share ratio .* lies outside \[0, 1\]"):
         extend_folder(folder, dataset(pairs), share=share)
     assert on_disk(folder) == before
-
-
-def test_too_many_items_for_a_sum_over_clients_are_refused(tmp_path: Path) -> None:
-    out = exact_folder(tmp_path / "run", "auto", count_private="true", memory_gb=24 * 16**2 / 1e9)
-    before = on_disk(out)
-    with pytest.raises(ConfigError, match=r"17 items are too many for EASE: raise memory_gb"):
-        extend_folder(out, dataset(NEW), share=1)
-    assert on_disk(out) == before
 
 
 @pytest.mark.parametrize("system", ["fedshare", "lightgcn", "unlearnrec"])

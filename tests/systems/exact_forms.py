@@ -17,12 +17,13 @@ from retract.systems.exact import EXACT, ExactConfig
 from retract.systems.exact.closed_form import solve
 from retract.systems.system import System
 
-FORMS = ["ease", "filter", "block"]
+FORMS = ["ease", "filter", "spectral"]
 
 
-def exact(form: str, exponent: float = 0.5, ridge: float = 2.0, head: int = 40, **settings: object) -> System:
-    """Small enough a λ that mistakes show, and a head that leaves some items out of data of 60."""
-    values = {"form": form, "ease_exponent": exponent, "filter_exponent": exponent, "ridge": ridge, "head": head}
+def exact(form: str, exponent: float = 0.5, ridge: float = 2.0, **settings: object) -> System:
+    """Nothing left to be found; a λ so small that mistakes show, and a subspace that leaves some of the items out."""
+    values = {"form": form, "ease_exponent": exponent, "filter_beta": exponent, "ridge": ridge}
+    values |= {"dimension": 8, "degree_prior": 2.0, "blend": 0.5}
     return EXACT(ExactConfig.model_validate({**values, **settings}))
 
 

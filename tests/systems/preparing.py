@@ -24,7 +24,7 @@ class Preparing(ExactServer):
     """Exact's, but that it forgets only with an encoder in its memory, made for the model it has."""
 
     def __init__(self, config: ExactConfig | None = None) -> None:
-        super().__init__(ExactConfig() if config is None else config)
+        super().__init__(ExactConfig(form="ease") if config is None else config)
         self.calls: Counter[str] = Counter()
 
     def train(

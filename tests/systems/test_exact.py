@@ -12,8 +12,11 @@ from retract.federation import Broadcast, LocalEngine, payload_bytes
 from retract.models.gram import gram_of
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of
-from retract.systems.base import new_run, task_spec
+from retract.systems.base import Trained, new_run, task_spec
+from retract.systems.exact import EXACT, ExactConfig, settling
+from retract.systems.exact.closed_form import solve
 from retract.systems.exact.config import TERM, term_update
+from retract.systems.exact.reading import recommender_of
 from retract.systems.system import System
 from tests.samples import checkerboard, numbered_catalog, random_interactions
 from tests.systems.exact_forms import FORMS, assert_same_tables, copied, exact, reader, train, unlearn
@@ -33,14 +36,14 @@ def recall(system: System, trained, devices: MemoryDevices, users=None) -> float
 @pytest.mark.parametrize("share", [0.5, 1])
 @pytest.mark.parametrize("form", FORMS)
 def test_it_finds_the_held_out_items(form, share):
-    system = exact(form, head=20)
+    system = exact(form)
     trained, devices = train(system, TRAIN, share)
     assert recall(system, trained, devices) > 0.95
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_user_who_shares_nothing_is_recommended_from_a_private_history(form):
-    system, keeping = exact(form, head=20), np.arange(6)
+    system, keeping = exact(form), np.arange(6)
     trained, devices = train(system, TRAIN, np.r_[np.zeros(6), np.ones(34)])
     assert len(trained.shared.of_users(keeping)) == 0
     assert recall(system, trained, devices, keeping) > 0.95
@@ -86,29 +89,48 @@ def test_a_sum_that_some_devices_did_not_answer_to_is_refused():
 # --- scoring ----------------------------------------------------------------------------------------------------------
 
 
-def textbook_ease(data: Interactions, head: np.ndarray, exponent: float, ridge: float) -> np.ndarray:
+def textbook_ease(data: Interactions, exponent: float, ridge: float) -> np.ndarray:
     """B of Steck's Algorithm 1, with weighted users."""
     full = data.csr().toarray().astype(float)
     weights = np.maximum(full.sum(1), 1) ** -exponent
-    part = full[:, head]
-    inverse = np.linalg.inv(part.T @ (weights[:, None] * part) + ridge * np.eye(len(head)))
+    inverse = np.linalg.inv(full.T @ (weights[:, None] * full) + ridge * np.eye(data.n_items))
     matrix = inverse / -np.diag(inverse)
     np.fill_diagonal(matrix, 0)
     return matrix
 
 
-def textbook_scores(form: str, shared: Interactions, history: np.ndarray, system: System) -> np.ndarray:
-    config, full, degrees = system.config, shared.csr().toarray().astype(float), np.maximum(shared.item_degrees(), 1)
-    head = np.arange(shared.n_items)
+def textbook_filter(shared: Interactions, history: np.ndarray, config: ExactConfig) -> np.ndarray:
+    """x D^-β R̃ᵀR̃ D^β."""
+    full = shared.csr().toarray().astype(float)
+    by_user, by_item = (np.maximum(full.sum(axis) + config.filter_prior, 1) for axis in (1, 0))
+    normalised = by_user[:, None] ** -0.5 * full * by_item**-0.5
+    return history * by_item**-config.filter_beta @ (normalised.T @ normalised) * by_item**config.filter_beta
+
+
+def textbook_folding(shared: Interactions, history: np.ndarray, trained: Trained) -> np.ndarray:
+    """Each user's ridge regression on the table's rows, one after the other."""
+    config, table = trained.config, trained.model["items"].astype(float)
+    degrees = np.maximum(shared.item_degrees(), 0.5) + config.degree_prior
+    degrees = degrees / degrees.mean()
+    read = degrees**-config.popularity / (degrees**-config.popularity).mean()
+    mean, scores = len(shared) / len(shared.active_users()), []
+    for own in history:
+        ridge = config.fold_ridge * (own.sum() / mean) ** 0.5 * np.eye(table.shape[1])
+        normal = config.unobserved * table.T @ table + (table * own[:, None]).T @ table + ridge
+        scores.append(np.linalg.solve(normal, (own * read) @ table) @ table.T * degrees**config.popularity)
+    return np.array(scores)
+
+
+def textbook_scores(form: str, history: np.ndarray, trained: Trained) -> np.ndarray:
+    shared, config = trained.shared, trained.config
     if form == "ease":
-        return history @ textbook_ease(shared, head, config.ease_exponent, config.ridge)
-    gram = full.T @ (np.maximum(full.sum(1), 1)[:, None] ** -config.filter_exponent * full)
-    scores = history * degrees**-config.source_exponent @ gram * degrees**-config.target_exponent
-    if form == "block":
-        head = np.sort(np.argsort(-shared.item_degrees(), kind="stable")[: config.head])
-        scores *= config.blend
-        scores[:, head] += history[:, head] @ textbook_ease(shared, head, config.ease_exponent, config.ridge)
-    return scores
+        return history @ textbook_ease(shared, config.ease_exponent, config.ridge)
+    scores = textbook_filter(shared, history, config)
+    if form == "filter":
+        return scores
+    both = textbook_folding(shared, history, trained), scores
+    first, second = ((part - part.mean(1, keepdims=True)) / part.std(1, keepdims=True) for part in both)
+    return first + config.blend * second
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -116,11 +138,23 @@ def test_scores_are_the_textbooks_for_few_users_and_for_many(form):
     system = exact(form, exponent=0.7)
     trained, devices = train(system, DATA, share=0.6)
     model, history = reader(system, trained, devices), devices.interactions
-    want = textbook_scores(form, trained.shared, history.csr().toarray().astype(float), system)
+    want = textbook_scores(form, history.csr().toarray().astype(float), trained)
     many, order = model.scores(np.arange(50), history), np.random.default_rng(0).permutation(50)
     few = [model.scores(part, history) for part in np.split(order, 5)]
-    np.testing.assert_allclose(many, want, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(np.concatenate(few), want[order], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(many, want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(few), want[order], rtol=1e-4, atol=1e-5)
+
+
+def test_the_subspace_is_that_of_the_normalised_graph_with_regularised_degrees():
+    trained, _ = train(exact("spectral", dimension=5, steps=60), DATA)
+    full = DATA.csr().toarray().astype(float)
+    normalised = (full.sum(1, keepdims=True) + 2) ** -0.5 * full * (full.sum(0) + 2) ** -0.5
+    leading = np.linalg.svd(normalised)[2][:5]
+    table = trained.model["items"].astype(float)
+    part = table / np.maximum(np.linalg.norm(table, axis=0), 1e-12)
+    stands = np.linalg.norm(table, axis=0) > 0
+    assert stands[0]
+    np.testing.assert_allclose(np.abs((leading @ part).diagonal())[stands], 1, atol=1e-4)
 
 
 # --- who counts -------------------------------------------------------------------------------------------------------
@@ -160,32 +194,62 @@ def test_where_private_interactions_count_newcomers_are_summed_with_all_they_hol
     assert_same_tables(larger.model, train(system, sharing.everything)[0].model)
 
 
-@pytest.mark.parametrize("settings", [{"form": "filter"}, {"form": "block"}, {"form": "auto", "memory_gb": 1e-6}])
-def test_private_interactions_cannot_count_where_the_sum_would_be_too_large(settings):
-    with pytest.raises(ConfigError, match=r"count_private sums dense matrices, and 60 items are too many"):
-        train(exact(**settings, count_private=True), DATA)
+@pytest.mark.parametrize("form", ["filter", "spectral"])
+def test_private_interactions_count_in_ease_alone(form):
+    with pytest.raises(
+        ConfigError, match=f"count_private sums dense matrices, for EASE alone: set form=ease, not {form}"
+    ):
+        exact(form, count_private=True)
 
 
 # --- forms, refusals and requests that change nothing -----------------------------------------------------------------
 
+OPEN = {"filter_beta": None, "blend": None}
 
-def test_auto_takes_ease_where_its_memory_suffices_and_says_why():
-    needed = 24 * 60**2 / 1e9
-    for gigabytes, form, word in ((needed, "ease", "at most"), (0.99 * needed, "filter", "more than")):
-        trained, _ = train(exact("auto", memory_gb=gigabytes), DATA)
-        assert trained.log[0]["form"] == form
-        assert f"EASE of 60 items takes 8.64e-05 GB, {word} the {gigabytes:g} GB" in trained.log[0]["why"]
-        assert_same_tables(trained.model, train(exact(form), DATA)[0].model)
+
+def test_auto_takes_what_ranks_best_or_the_filter_where_that_is_as_good_and_says_why(monkeypatch):
+    for as_good, form, why in (
+        (2.0, "spectral", "it ranks best what"),
+        (0.0, "filter", "the filter alone ranks as well"),
+    ):
+        monkeypatch.setattr(settling, "AS_GOOD", as_good)
+        trained, _ = train(exact("auto", **OPEN), TRAIN)
+        assert trained.log[0]["form"] == trained.config.form == form
+        assert trained.log[0]["why"].startswith(why)
         assert trained.memory.nbytes == 0
+        again = trained.config
+        assert settling.settled(TRAIN, again, 5) == (again, {"why": f"form is set to {form}"})
+        assert_same_tables(trained.model, train(EXACT(again), TRAIN)[0].model)
 
 
-def test_a_catalog_that_outgrows_ease_gets_the_other_form():
-    system = exact("auto", memory_gb=24 * 60**2 / 1e9)
-    trained, devices = train(system, DATA)
-    new = Interactions.of(numbered_catalog(50, 61), [0], [60])
-    larger = system.server.extend(trained, new, engine_of(system, devices), seed=0)
-    assert (trained.log[0]["form"], larger.log[-1]["form"]) == ("ease", "filter")
-    assert_same_tables(larger.model, train(system, DATA.over(new.catalog) | new)[0].model)
+def test_where_the_spectral_form_would_be_slow_auto_takes_the_filter():
+    trained, _ = train(exact("auto", slow_seconds=1e-9, **OPEN), TRAIN)
+    assert trained.config.form == "filter"
+    assert trained.log[0]["why"].endswith("s, and 1e-09 s are slow")
+
+
+@pytest.mark.parametrize("form", ["filter", "spectral"])
+def test_what_is_left_open_is_the_best_on_what_is_held_out(form):
+    trained, _ = train(exact(form, **OPEN), TRAIN)
+    train_part, judge = settling.parts_of(TRAIN, settling.HELD_OUT, settling.JUDGES, 0)
+    assert 0 < len(judge.active_users()) <= 20
+    assert train_part | judge == TRAIN
+
+    def ndcg(**settings: float) -> float:
+        config = trained.config.model_copy(update=settings)
+        return evaluate(recommender_of(solve(train_part, config).model, config), train_part, judge).mean()["ndcg@20"]
+
+    chosen = ndcg()
+    if form == "filter":
+        assert chosen == max(ndcg(filter_beta=beta) for beta in settling.BETAS)
+    else:
+        assert chosen == pytest.approx(max(ndcg(blend=blend) for blend in settling.BLENDS), abs=1e-9)
+
+
+def test_data_of_which_nothing_can_be_held_out_trains_too():
+    data = Interactions.of(numbered_catalog(3, 3), [0, 1, 2], [0, 1, 1])
+    trained, _ = train(exact("auto", **OPEN), data)
+    assert (trained.config.form, trained.config.filter_beta, trained.config.blend) == ("spectral", 0.3, 0.0)
 
 
 @pytest.mark.parametrize("form", FORMS)

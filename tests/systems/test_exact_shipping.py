@@ -16,7 +16,8 @@ from retract.systems.exact.shipping import ShippedModel, gaussian_deviation, noi
 from retract.systems.exact.tuning import tune
 from tests.samples import checkerboard, numbered_catalog, random_interactions
 
-FORMS = [{"form": "ease", "ridge": 2.0}, {"form": "filter"}, {"form": "block", "head": 20, "ridge": 2.0}]
+SPECTRAL = {"form": "spectral", "dimension": 12, "degree_prior": 2.0, "blend": 0.0}
+FORMS = [{"form": "ease", "ridge": 2.0}, {"form": "filter", "filter_beta": 0.4}, SPECTRAL]
 
 
 def trained_on(data, **settings):
@@ -37,7 +38,18 @@ def test_a_shipped_model_with_room_scores_like_the_whole_one(settings):
     assert np.abs(got - want)[unseen].max() < 0.02 * np.abs(want[unseen]).max()
 
 
-@pytest.mark.parametrize("settings", FORMS)
+def test_less_room_keeps_the_leading_columns_of_the_spectral_form():
+    trained, _ = trained_on(random_interactions(5, 60, 400), **SPECTRAL)
+    large = ship(trained)
+    small = ship(trained, max_bytes=len(large) * 2 // 3)
+    whole, part = (ShippedModel.from_bytes(content).folding for content in (large, small))
+    assert len(small) <= len(large) * 2 // 3
+    assert 0 < part.levels.shape[1] < whole.levels.shape[1] == 12
+    np.testing.assert_array_equal(part.support, trained.model["degrees"])
+    assert part.numbers == whole.numbers
+
+
+@pytest.mark.parametrize("settings", FORMS[:2])
 def test_less_room_keeps_the_largest_entries(settings):
     trained, _ = trained_on(random_interactions(5, 60, 40), **settings)
     large = ship(trained)
@@ -99,14 +111,13 @@ def test_no_user_moves_the_noisy_sums_by_more_than_one():
 
 
 def test_the_noise_cannot_be_drawn_again():
-    trained, _ = trained_on(checkerboard()[0])
-    assert ship(trained, epsilon=1) != ship(trained, epsilon=1)
+    for form in ("ease", "filter", "spectral"):
+        trained, _ = trained_on(checkerboard()[0], form=form)
+        assert ship(trained, epsilon=1) != ship(trained, epsilon=1)
 
 
 def test_noise_is_refused_where_it_would_promise_too_much():
     data = checkerboard()[0]
-    with pytest.raises(ConfigError, match="this model is of form filter"):
-        ship(trained_on(data, form="filter")[0], epsilon=1)
     with pytest.raises(ConfigError, match="count_private sums more"):
         ship(trained_on(data, count_private=True)[0], epsilon=1)
     with pytest.raises(ConfigError, match="epsilon -1 must be above 0"):
@@ -116,11 +127,11 @@ def test_noise_is_refused_where_it_would_promise_too_much():
 def test_tuning_tries_the_whole_grid_and_puts_the_best_first():
     data = random_interactions(3, 80, 30, density=0.4)
     steps, grid = [], {"ridge": [1, 1e6], "ease_exponent": [0, 0.5]}
-    found = tune(data, ExactConfig(), grid=grid, progress=lambda *step: steps.append(step))
+    found = tune(data, ExactConfig(form="ease"), grid=grid, progress=lambda *step: steps.append(step))
     assert len(found) == 4
     assert [one.ndcg for one in found] == sorted((one.ndcg for one in found), reverse=True)
     assert steps[-1] == ("tuning", 4, 4)
-    again = tune(data, ExactConfig(), grid=grid)
+    again = tune(data, ExactConfig(form="ease"), grid=grid)
     assert [one.settings for one in again] == [one.settings for one in found]
 
 

@@ -14,6 +14,7 @@ from retract.evaluation.rating import rating_errors
 from retract.federation import NOTHING_KEPT, Broadcast, Cohort, LocalEngine, NoDevices
 from retract.federation.updates import payload_bytes
 from retract.models.recommender import PredictsRatings
+from retract.models.subspace import LARGEST_DIMENSION, dimension_for
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, reader_of, withdraw
 from retract.systems.base import task_spec
@@ -21,10 +22,9 @@ from retract.systems.personalfr import PERSONALFR, PersonalFRConfig
 from retract.systems.personalfr.asking import census
 from retract.systems.personalfr.config import NAME, RATING_STEP, rating_update
 from retract.systems.personalfr.decoder import RatingServer, Start
-from retract.systems.personalfr.facts import LARGEST_DIMENSION, Facts
 from retract.systems.personalfr.paper import PaperServer
 from retract.systems.personalfr.rating_step import RatingStep
-from retract.systems.personalfr.solving import RatingDecoder, TouchDecoder
+from retract.systems.personalfr.solving import RatingDecoder
 from tests.samples import checkerboard, numbered_catalog
 from tests.systems.test_personalfr import assert_same, tastes, train
 
@@ -85,23 +85,6 @@ def log_likelihood(data: Interactions, known: dict[str, np.ndarray]) -> float:
 
 
 # --- formulas ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_code_is_the_ridge_solution_of_its_own_history():
-    config, draw = PersonalFRConfig(dimension=D), np.random.default_rng(1)
-    items, data = draw.normal(size=(N_ITEMS, D)).astype(np.float32), rated()
-    decoder = TouchDecoder(items, data.item_degrees(), 5.0, config)
-    codes = decoder.codes(Cohort.of(data, np.arange(N_USERS)))
-    degrees = data.item_degrees() + config.degree_prior
-    degrees = degrees / degrees.mean()
-    read = degrees**-0.25 / (degrees**-0.25).mean()
-    for user in range(N_USERS):
-        own = data.items_of(user)
-        normal = sum((np.outer(items[i], items[i]) for i in own), 0.8 * items.T @ items)
-        normal = normal + 1.2 * (len(own) / 5.0) ** 0.5 * np.eye(D)
-        expected = np.linalg.solve(normal, sum((read[i] * items[i] for i in own), np.zeros(D)))
-        np.testing.assert_allclose(codes[user], expected, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(decoder.scores(codes), codes @ items.T * degrees**0.25, rtol=1e-5, atol=1e-6)
 
 
 def test_the_expected_rating_is_that_of_the_dense_gaussian():
@@ -251,9 +234,7 @@ def test_an_erasure_gives_the_oracles_model_bit_for_bit(data, dimension):
 
 def test_more_data_bear_a_larger_dimension():
     def borne(n: int, degree: int) -> int:
-        sums = {"interactions": n * degree, "rated": 0, "support": np.full(n, degree), "users": n}
-        sums |= {"ratings": np.zeros(n), "squares": 0.0}
-        return Facts.of(sums, np.zeros(1, dtype=np.float32), PersonalFRConfig()).dimension
+        return dimension_for(np.full(n, degree), n)
 
     assert borne(1_000, 3) < borne(1_000, 30) < borne(10_000, 30) < borne(10**6, 30) == LARGEST_DIMENSION
     assert borne(10, 0) == 1

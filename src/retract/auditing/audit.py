@@ -79,13 +79,14 @@ def require_oracle(case: Case, after: Version, oracle: Version) -> None:
         If it is of another system, configuration or seed, or was trained on other data than what is retained.
     """
     mine, its = case.before.trained, oracle.trained
-    for what, one, other in (
-        ("system", mine.system, its.system),
-        ("configuration", mine.config, its.config),
-        ("seed", mine.seed, its.seed),
-    ):
+    for what, one, other in (("system", mine.system, its.system), ("seed", mine.seed, its.seed)):
         if one != other:
             raise ConfigError(f"the oracle has another {what} than the model: {other} instead of {one}; train it alike")
+    own, found = mine.config.model_dump(mode="json"), its.config.model_dump(mode="json")
+    if differing := [name for name in own if own[name] != found[name]]:
+        told = ", ".join(f"{name} {found[name]} instead of {own[name]}" for name in differing)
+        asked = " ".join(f"--set {name}={own[name]}" for name in differing)
+        raise ConfigError(f"the oracle has another configuration than the model: {told}; train it with {asked}")
     if not (_alike(its.shared, after.trained.shared) and _alike(oracle.held, after.held)):
         raise ConfigError(
             f"the oracle was trained on other data: {len(oracle.held):,} interactions, "

@@ -62,7 +62,7 @@ class Case:
     Parameters
     ----------
     system
-        How the model is trained and read.
+        How the model is trained and read; with the settings of the model, also those that it found by itself.
     kind
         "unshare" or "erase".
     forget
@@ -97,6 +97,11 @@ class Case:
     def __post_init__(self) -> None:
         if not len(self.forget):
             raise ConfigError("the forget set is empty: there is nothing to audit")
+        found = self.before.trained.config
+        if found != self.system.config and isinstance(
+            found, type(self.system.config)
+        ):  # what the model found by itself, its oracle is told
+            object.__setattr__(self, "system", System(self.system.type, found))
 
     def views(self, version: Version) -> dict[str, Recommender]:
         """What is at stake of a version; of a model that knows nothing, the views of the one before, all blank."""

@@ -73,7 +73,7 @@ class Cell:
         about = {"forget": self.forget, "seed": self.seed, "kind": self.kind, "data": dataset.name}
         about["share"] = share_of(self.share, dataset)
         for name in methods:
-            method, before, spent = make_method(name, system), plain, train_cost
+            method, before, spent = make_method(name, case.system), plain, train_cost
             if method_type(name).trains:
                 before, spent = train(method, sharing, self.seed, progress)
             before, preparing = prepare(method, before, self.seed, progress)

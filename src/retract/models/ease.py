@@ -114,55 +114,11 @@ def _times(users: sp.csr_matrix, inverse: Matrix) -> Matrix:
     return sums
 
 
-def exchanged_inverse(
-    inverse: Matrix,
-    items: NDArray[np.int64],
-    now: NDArray[np.int64],
-    columns: Matrix,
-    ridge: float,
-) -> Matrix:
-    """(G' + λI)^{-1} over the items `now` from that over `items`: some go, some come, by their Schur complements.
-
-    Parameters
-    ----------
-    inverse
-        P over `items`; left as it is.
-    items, now
-        Item codes, ascending; the Gram matrix among those that stay is the same.
-    columns
-        Columns of the new Gram matrix of the items that come, over the rows `now`; shape [len(now), came].
-    ridge
-        λ.
-
-    Returns
-    -------
-    ndarray
-        float64, shape [len(now), len(now)].
-    """
-    stays, goes = (np.flatnonzero(mask) for mask in (np.isin(items, now), ~np.isin(items, now)))
-    old, comes = (np.flatnonzero(mask) for mask in (np.isin(now, items), ~np.isin(now, items)))
-    kept = inverse[np.ix_(stays, stays)]
-    if len(goes):
-        link = inverse[np.ix_(goes, stays)]
-        kept -= link.T @ np.linalg.solve(inverse[np.ix_(goes, goes)], link)
-    out = np.empty((len(now), len(now)))
-    moved = kept @ columns[old]
-    corner = np.linalg.inv(columns[comes] + ridge * np.eye(len(comes)) - columns[old].T @ moved)
-    side = moved @ corner
-    kept += side @ moved.T
-    out[np.ix_(old, old)] = kept
-    out[np.ix_(old, comes)] = -side
-    out[np.ix_(comes, old)] = -side.T
-    out[np.ix_(comes, comes)] = corner
-    return out
-
-
 def inverse_error(
     inverse: Matrix,
     interactions: sp.csr_matrix,
     weights: Matrix,
     ridge: float,
-    items: NDArray[np.int64] | None = None,
 ) -> float:
     """An estimate of ‖P (G + λI) - I‖_F, which bounds the relative error of P.
 
@@ -172,14 +128,9 @@ def inverse_error(
     ----------
     interactions, weights
         X and ω with G = Xᵀ diag(ω) X.
-    items
-        The items that P is over, where these are not all.
     """
-    items = np.arange(len(inverse)) if items is None else items
-    signs = np.where(streams.uniform(0, 0, items, "probe") < 0.5, -1.0, 1.0)
-    spread = np.zeros(interactions.shape[1])
-    spread[items] = signs
-    product = (interactions.T @ (weights * (interactions @ spread)))[items] + ridge * signs
+    signs = np.where(streams.uniform(0, 0, np.arange(len(inverse)), "probe") < 0.5, -1.0, 1.0)
+    product = interactions.T @ (weights * (interactions @ signs)) + ridge * signs
     return float(np.linalg.norm(inverse @ product - signs))
 
 

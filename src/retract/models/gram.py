@@ -19,22 +19,22 @@ LARGEST_SUM = 2.0**22
 """Below it, sums of weights are exact: 52 bits."""
 
 
-def user_weights(degrees: NDArray[np.int64], exponent: float) -> NDArray[np.float64]:
-    """ω = n^{-α} of users with n interactions, to the nearest multiple of `UNIT`; 0 for n = 0.
+def user_weights(degrees: NDArray[np.int64], exponent: float, prior: float = 0.0) -> NDArray[np.float64]:
+    """ω = (n + τ)^{-α} of users with n interactions, to the nearest multiple of `UNIT`; 0 for n = 0.
 
     Parameters
     ----------
     degrees
         Interactions per user, shape [n_users].
-    exponent
-        α in [0, 1].
+    exponent, prior
+        α in [0, 1], and τ ≥ 0.
 
     Returns
     -------
     ndarray
         float64, shape [n_users].
     """
-    weights = np.where(degrees > 0, np.maximum(degrees, 1.0) ** -exponent, 0.0)
+    weights = np.where(degrees > 0, np.maximum(degrees + prior, 1.0) ** -exponent, 0.0)
     rounded: NDArray[np.float64] = np.rint(weights / UNIT) * UNIT
     return rounded
 
@@ -76,9 +76,9 @@ def weighted_gram(matrix: sp.csr_matrix, weights: NDArray[np.float64]) -> sp.csr
     return gram
 
 
-def gram_of(interactions: Interactions, exponent: float) -> sp.csr_matrix:
-    """G of all users, with ω_u = |D_u|^{-α}."""
-    return weighted_gram(rows(interactions), user_weights(interactions.user_degrees(), exponent))
+def gram_of(interactions: Interactions, exponent: float, prior: float = 0.0) -> sp.csr_matrix:
+    """G of all users, with ω_u = (|D_u| + τ)^{-α}."""
+    return weighted_gram(rows(interactions), user_weights(interactions.user_degrees(), exponent, prior))
 
 
 def most_frequent(degrees: NDArray[np.int64], count: int) -> NDArray[np.int64]:

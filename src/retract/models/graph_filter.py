@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
@@ -41,17 +43,15 @@ class ChangedGram:
 
     def of(self, users: sp.csr_matrix) -> NDArray[np.float64]:
         """Rows of users times G + Δ, dense, shape [len(users), n]."""
-        product: NDArray[np.float64] = (users @ self.base + users @ self.change).toarray()
-        return product
+        product: NDArray[np.float64] = (users @ self.base).toarray()
+        return product + (users @ self.change).toarray() if self.change.nnz else product
 
 
-def filtered(
-    users: sp.csr_matrix, gram: ChangedGram, degrees: NDArray[np.int64], source: float, target: float
-) -> NDArray[np.float64]:
-    """Scores x D^{-a} G D^{-b}, shape [len(users), n_items].
+def filtered(users: sp.csr_matrix, gram: ChangedGram, degrees: NDArray[Any], beta: float) -> NDArray[np.float64]:
+    """Scores x D^{-β-1/2} G D^{β-1/2}, shape [len(users), n_items].
 
-    With G weighted by 1/|D_u|, a = 1 and b = 0 this is x W with W = D^{-1/2} R̃ᵀR̃ D^{1/2} and
-    R̃ = D_U^{-1/2} X D^{-1/2}, GF-CF without its low-pass term (eq. 8).
+    With G weighted by 1/|D_u| this is x D^{-β} R̃ᵀR̃ D^β with R̃ = D_U^{-1/2} X D^{-1/2}; β = 1/2 is GF-CF without its
+    low-pass term (eq. 8), and other β are those of ChebyCF (SIGIR 2025). A prior in the degrees is ours.
 
     Parameters
     ----------
@@ -60,10 +60,10 @@ def filtered(
     gram
         G.
     degrees
-        Interactions per item in the data that G was made from, shape [n_items].
-    source, target
-        The exponents a and b.
+        Interactions per item in the data that G was made from, and a prior where there is one, shape [n_items].
+    beta
+        β.
     """
-    known = np.maximum(degrees, 1).astype(np.float64)
-    weighted = users @ sp.diags(known**-source)
-    return gram.of(sp.csr_matrix(weighted)) * known**-target
+    known = np.maximum(degrees, 1.0)
+    weighted = users @ sp.diags(known ** (-beta - 0.5))
+    return gram.of(sp.csr_matrix(weighted)) * known ** (beta - 0.5)

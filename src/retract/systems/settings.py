@@ -82,7 +82,7 @@ def settings_of(config: type[SystemConfig]) -> list[Setting]:
     ]
 
 
-_UNITS = {"_gb": "GB", "_seconds": "s"}
+_UNITS = {"_seconds": "s"}
 """By how the name of a setting ends."""
 
 

@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import scipy.sparse as sp
+import numpy as np
 from numpy.typing import NDArray
 
 from retract.data import Interactions
 from retract.federation import Arrays
 from retract.models.ease import regularised_inverse
-from retract.models.gram import gram_of, most_frequent, rows, user_weights, weighted_gram
+from retract.models.gram import gram_of, rows
 from retract.models.graph_filter import ChangedGram
-from retract.systems.exact.config import ExactConfig
+from retract.models.subspace import Subspace, iterated
+from retract.systems.exact.config import NOISE, OVERSAMPLING, SPECTRUM, ExactConfig, require_memory
 from retract.systems.exact.tables import Tables
+
+START = 0
+"""The key of the subspace's start: the same for all, so that a model is a function of what is shared alone."""
 
 
 @dataclass(frozen=True)
@@ -29,30 +33,46 @@ class Solved:
 def solve(shared: Interactions, config: ExactConfig, reason: str = "training") -> Solved:
     """The closed form of S, from nothing.
 
+    Parameters
+    ----------
+    config
+        Settings that leave nothing open.
+
     Raises
     ------
     ConfigError
-        If the machine has no room for it (`ExactConfig.require_memory`).
+        If the machine has no room for it (`require_memory`).
     """
-    config.require_memory(shared.n_items)
-    form = config.form_for(shared.n_items)
-    how = {"form": form, "why": why(config, shared.n_items), "method": "closed form", "reason": reason}
-    if form == "ease":
+    how = {"form": config.form, "method": "closed form", "reason": reason}
+    if config.form == "ease":
+        require_memory(shared.n_items)
         return Solved({"inverse": regularised_inverse(gram_of(shared, config.ease_exponent), config.ridge)}, how)
-    degrees = shared.item_degrees()
-    dense: dict[str, NDArray[Any]] = {"degrees": degrees}
-    if form == "block":
-        head = most_frequent(degrees, config.head_for(shared.n_items))
-        weights = user_weights(shared.user_degrees(), config.ease_exponent)
-        gram = weighted_gram(sp.csr_matrix(rows(shared)[:, head]), weights)
-        dense |= {"head": head, "inverse": regularised_inverse(gram, config.ridge)}
-    return Solved(Tables(ChangedGram(gram_of(shared, config.filter_exponent)), dense), how)
+    dense: dict[str, NDArray[Any]] = {"degrees": shared.item_degrees()}
+    if config.form == "spectral":
+        dense |= folding_tables(shared, config)
+        if not config.blend:
+            return Solved(dense, how)
+    return Solved(Tables(filter_gram(shared, config), dense), how)
 
 
-def why(config: ExactConfig, n_items: int) -> str:
-    """Why a catalog of this size gets its form."""
-    if config.form != "auto":
-        return f"form is set to {config.form}"
-    compared = "at most" if config.form_for(n_items) == "ease" else "more than"
-    need, limit = config.memory_for(n_items), config.memory_gb
-    return f"EASE of {n_items:,} items takes {need:.3g} GB, {compared} the {limit:g} GB that memory_gb allows"
+def filter_gram(shared: Interactions, config: ExactConfig) -> ChangedGram:
+    """The filter's sums."""
+    return ChangedGram(gram_of(shared, 1.0, config.filter_prior))
+
+
+def folding_tables(shared: Interactions, config: ExactConfig) -> dict[str, NDArray[Any]]:
+    """What users are folded into: "items", Q, float32, shape [n_items, d]; and "mean_degree".
+
+    A fixed number of steps from a fixed start: a function of S, so that what is made after a withdrawal is what
+    training on the rest gives, bit for bit with as many threads on the same machine.
+    """
+    subspace = Subspace(
+        shared.n_items,
+        config.dimension_for(shared),
+        START,
+        oversampling=OVERSAMPLING,
+        prior=config.degree_prior,
+        noise=NOISE,
+    )
+    items, _ = iterated(subspace, rows(shared), config.steps).embeddings(SPECTRUM)
+    return {"items": items, "mean_degree": np.asarray(len(shared) / max(len(shared.active_users()), 1))}

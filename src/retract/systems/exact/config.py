@@ -2,49 +2,77 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from retract.data import Interactions
 from retract.errors import ConfigError
 from retract.federation import TensorSpec, UpdateSpec
 from retract.machine import available_memory
 from retract.models.gram import UNIT
+from retract.models.subspace import dimension_for
 from retract.systems.base import SystemConfig
+from retract.threads import threads
 
 TERM = "term"
 """The one task of Exact's devices."""
-Form = Literal["ease", "filter", "block"]
+Form = Literal["ease", "filter", "spectral"]
+OVERSAMPLING, NOISE, SPECTRUM = 16, 1.1, 0.5
+"""Of the subspace: columns beyond d; what stands out less than so many times the noise is dropped; columns go with
+their singular values to this power. Tuned with PersonalFR's on validation parts."""
+PRODUCTS, FACTORS = 0.8e9, 12e9
+"""Sparse and dense multiplications a second on one thread, by which `ExactConfig.seconds_for` estimates."""
 
 
 class ExactConfig(SystemConfig):
-    """Settings of Exact.
-
-    EASE's were tuned on a validation part of ML-1M's train fold; the filter's are those of its paper.
-    """
+    """Settings of Exact, tuned on validation parts of the train folds of MovieLens and Gowalla."""
 
     form: Annotated[
-        Literal["auto", "ease", "filter", "block"],
+        Literal["auto", "ease", "filter", "spectral"],
         Field(
-            description="EASE (dense), the graph filter (sparse), or block: EASE on the most frequent items and the "
-            "filter on all. Auto takes EASE where its memory suffices, else the filter."
+            description="spectral: users folded into the leading subspace, with the graph filter beside it; the filter "
+            "alone (sparse); or EASE (dense). Auto takes the filter where it is as good or spectral is slow."
         ),
     ] = "auto"
-    memory_gb: Annotated[float, Field(gt=0, description="What EASE may take while it is made, in GB.")] = 2.0
+    slow_seconds: Annotated[
+        float, Field(gt=0, description="Auto: seconds beyond which the spectral form is slow, by estimate.")
+    ] = 60.0
+
+    dimension: Annotated[
+        int, Field(ge=0, description="Spectral: size d of all embeddings; 0 for what the data bear.")
+    ] = 0
+    steps: Annotated[int, Field(ge=1, description="Spectral: steps of subspace iteration.")] = 8
+    degree_prior: Annotated[
+        float, Field(ge=0, description="Spectral: τ, added to all degrees before they are divided by.")
+    ] = 20.0
+    unobserved: Annotated[
+        float, Field(ge=0, description="Spectral: weight of what is untouched, when a user is folded in.")
+    ] = 0.8
+    fold_ridge: Annotated[
+        float, Field(gt=0, description="Spectral: regularisation of a user; grows with the root of what it did.")
+    ] = 1.2
+    popularity: Annotated[
+        float,
+        Field(ge=0, le=1, description="Spectral: an item of degree D is read at D^-this, and scored at D^this."),
+    ] = 0.25
+    blend: Annotated[
+        float | None,
+        Field(ge=0, description="Spectral: weight of the filter beside it; found on a part held out unless given."),
+    ] = None
+
+    filter_prior: Annotated[
+        float, Field(ge=0, description="Filter: τ, added to all degrees before they are divided by.")
+    ] = 5.0
+    filter_beta: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="Filter: β of x D^-β R̃ᵀR̃ D^β; found on a part held out unless given."),
+    ] = None
+
     ease_exponent: Annotated[
         float, Field(ge=0, le=1, description="In EASE's sums a user of n interactions weighs n^-α.")
     ] = 0.5
     ridge: Annotated[float, Field(gt=0, description="Regularisation λ of EASE.")] = 50.0
-    filter_exponent: Annotated[
-        float, Field(ge=0, le=1, description="In the filter's sums a user of n interactions weighs n^-α.")
-    ] = 1.0
-    source_exponent: Annotated[float, Field(ge=0, le=2, description="Filter: items seen weigh degree^-a.")] = 1.0
-    target_exponent: Annotated[float, Field(ge=-1, le=1, description="Filter: items scored weigh degree^-b.")] = 0.0
-    head: Annotated[
-        int | None, Field(ge=1, description="Items that EASE covers in block form; as many as memory_gb allows.")
-    ] = None
-    blend: Annotated[float, Field(ge=0, description="Weight of the filter beside EASE in block form.")] = 3.0
     count_private: Annotated[
         bool, Field(description="Private interactions count too, through a sum over clients; EASE only.")
     ] = False
@@ -52,42 +80,37 @@ class ExactConfig(SystemConfig):
         float, Field(gt=0, le=1e-9, description="Estimated relative error of EASE's inverse that makes it anew.")
     ] = 1e-11
 
-    def form_for(self, n_items: int) -> Form:
-        """The form that a catalog of this size gets."""
-        if self.form != "auto":
-            return self.form
-        return "ease" if self.memory_for(n_items) <= self.memory_gb else "filter"
+    @model_validator(mode="after")
+    def _counts_private_by_ease(self) -> ExactConfig:
+        if self.count_private and self.form not in ("auto", "ease"):
+            raise ConfigError(f"count_private sums dense matrices, for EASE alone: set form=ease, not {self.form}")
+        return self
 
-    def head_for(self, n_items: int) -> int:
-        """How many items EASE covers in block form."""
-        affordable = math.isqrt(int(self.memory_gb * 1e9 / 24))
-        return max(1, min(n_items, affordable if self.head is None else self.head))
+    def seconds_for(self, shared: Interactions) -> float:
+        """About how long the spectral form takes to make, on all threads."""
+        width = self.dimension_for(shared) + OVERSAMPLING
+        products, factors = 2 * len(shared) * width, 3 * shared.n_items * width**2
+        return self.steps * (products / PRODUCTS + factors / FACTORS) / threads()
 
-    @staticmethod
-    def memory_for(n_items: int) -> float:
-        """Gigabytes that EASE takes while it is made: three matrices of items by items."""
-        return 24 * n_items**2 / 1e9
+    def dimension_for(self, shared: Interactions) -> int:
+        """D."""
+        return self.dimension or dimension_for(shared.item_degrees(), len(shared.active_users()))
 
-    def require_memory(self, n_items: int) -> None:
-        """Refuse, before anything of it is allocated, a dense inverse for which the machine has no room.
 
-        Where the machine does not tell what it has free, it is `memory_gb`.
+def require_memory(n_items: int) -> None:
+    """Refuse EASE where the machine has no room for it, before anything of it is allocated.
 
-        Raises
-        ------
-        ConfigError
-            If there is no room; the message names the form that fits.
-        """
-        form = self.form_for(n_items)
-        dense = {"ease": n_items, "block": self.head_for(n_items), "filter": 0}[form]
-        found = available_memory()
-        room = self.memory_gb if found is None else found / 1e9
-        if (need := self.memory_for(dense)) > room:
-            head = max(1, math.isqrt(int(room * 1e9 / 24)))
-            raise ConfigError(
-                f"EASE of {dense:,} items takes {need:.3g} GB while it is made, and {room:.3g} GB are free: "
-                f"take form=filter, which makes no such table, or form=block with head={head} at most"
-            )
+    Raises
+    ------
+    ConfigError
+        If three matrices of items by items are more than what is free; the message names forms that fit.
+    """
+    need, room = 24 * n_items**2, available_memory()
+    if room is not None and need > room:
+        raise ConfigError(
+            f"EASE of {n_items:,} items takes {need / 1e9:.3g} GB while it is made, and {room / 1e9:.3g} GB are free: "
+            "take form=spectral or form=filter, which make no such table"
+        )
 
 
 def term_update(n_items: int) -> UpdateSpec:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from retract.data import Interactions
 from retract.federation import Arrays
 from retract.models.ease import item_weights
+from retract.models.fold_in import FoldIn
 from retract.models.graph_filter import filtered
-from retract.models.recommender import Recommender, Scores, rows_of
+from retract.models.recommender import Mixed, Recommender, Scores, rows_of
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.tables import Tables, form_of
 from retract.threads import threads
@@ -71,24 +72,24 @@ class FilterRecommender:
 
     def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """Shape [len(users), n_items]."""
-        own = rows_of(users, history, np.float64)
-        exponents = self.config.source_exponent, self.config.target_exponent
-        return filtered(own, self.tables.gram, self.tables["degrees"], *exponents).astype(np.float32)
+        assert self.config.filter_beta is not None
+        own, degrees = rows_of(users, history, np.float64), self.tables["degrees"] + self.config.filter_prior
+        return filtered(own, self.tables.gram, degrees, self.config.filter_beta).astype(np.float32)
 
 
-class BlockRecommender:
-    """The filter's scores of all items, and on top EASE's of the most frequent ones."""
+def folding_numbers(config: ExactConfig) -> dict[str, float]:
+    """The settings by which users are folded in, as `FoldIn` names them."""
+    return {
+        "unobserved": config.unobserved,
+        "ridge": config.fold_ridge,
+        "popularity": config.popularity,
+        "prior": config.degree_prior,
+    }
 
-    def __init__(self, tables: Tables, config: ExactConfig) -> None:
-        self.filter, self.ease = FilterRecommender(tables, config), EaseRecommender(tables["inverse"])
-        self.head, self.blend = tables["head"], config.blend
 
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
-        """Shape [len(users), n_items]."""
-        own = sp.csr_matrix(rows_of(users, history)[:, self.head])
-        scores = np.float32(self.blend) * self.filter.scores(users, history)
-        scores[:, self.head] += self.ease.scores_of(own)
-        return scores
+def folding_of(model: Arrays, config: ExactConfig) -> FoldIn:
+    """The reading of the spectral form's own tables."""
+    return FoldIn(model["items"], model["degrees"], float(model["mean_degree"]), **folding_numbers(config))
 
 
 def recommender_of(model: Arrays, config: ExactConfig) -> Recommender:
@@ -96,4 +97,9 @@ def recommender_of(model: Arrays, config: ExactConfig) -> Recommender:
     form = form_of(model)
     if form == "ease":
         return EaseRecommender(model["inverse"])
-    return (FilterRecommender if form == "filter" else BlockRecommender)(Tables.of(model), config)
+    if form == "filter":
+        return FilterRecommender(Tables.of(model), config)
+    folding = folding_of(model, config)
+    if not config.blend:
+        return folding
+    return Mixed([folding, FilterRecommender(Tables.of(model), config)], [1.0, config.blend])

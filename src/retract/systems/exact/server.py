@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from retract.data import Interactions
-from retract.errors import ConfigError, DataError, FederationError
+from retract.errors import DataError, FederationError
 from retract.federation import Broadcast, Engine
 from retract.models.ease import regularised_inverse
 from retract.models.recommender import Recommender
@@ -31,23 +31,25 @@ from retract.systems.base import (
 )
 from retract.systems.checks import require_one_user_each
 from retract.systems.exact.closed_form import Solved, solve
-from retract.systems.exact.config import TERM, ExactConfig, term_update
+from retract.systems.exact.config import TERM, ExactConfig, require_memory, term_update
 from retract.systems.exact.reading import recommender_of
+from retract.systems.exact.settling import settled
 from retract.systems.exact.unlearning import resolve
 
 NAME = "exact"
 
 
 class ExactServer:
-    """Closed forms of sums over users: EASE where memory suffices for it, the graph filter beyond, or both.
+    """Closed forms of sums over users: the leading subspace with a graph filter beside it, the filter alone, or EASE.
 
-    To forget is to subtract: after every withdrawal the model is, to floating-point error, the one that training
-    without the data gives. What the server keeps for it is the shared data alone.
+    To forget is to subtract, or for the subspace to make it anew: after every withdrawal the model is, to
+    floating-point error, the one that training without the data gives. What the server keeps for it is the shared data
+    alone.
 
     Parameters
     ----------
     config
-        Settings; the defaults fit MovieLens and Gowalla.
+        Settings; what they leave open is settled by what is shared.
     """
 
     def __init__(self, config: ExactConfig) -> None:
@@ -63,26 +65,30 @@ class ExactServer:
         keep: Keep = keep_nothing,
         progress: Progress = no_progress,
     ) -> Trained:
-        """Sum over users and solve, in one step; nothing is drawn at random, so `seed` plays no part.
+        """Settle what the settings leave open, sum over users, and solve.
+
+        The model holds the settled settings; whatever it becomes later, and its oracle, has the same. `seed` draws who
+        judges them, and nothing else.
 
         Raises
         ------
         DataError
             If nothing is shared, and private interactions do not count either.
         ConfigError
-            If private interactions are to count in a catalog too large for EASE, or a client has more than one user.
+            If the machine has no room for EASE, or a client has more than one user.
         """
         require_one_user_each(NAME, engine)
         watch = Stopwatch()
         progress("training", 0, 1)
-        if self.config.count_private:
-            solved = _solve_through_clients(shared.n_items, self.config, engine, seed)
+        config, settling = settled(shared, self.config, seed)
+        if config.count_private:
+            solved = _solve_through_clients(shared.n_items, config, engine, seed)
         elif len(shared):
-            solved = solve(shared, self.config)
+            solved = solve(shared, config)
         else:
             raise DataError("nothing is shared: share something, or set count_private=true for sums over clients")
         progress("training", 1, 1)
-        return _trained(solved, self.config, shared, seed, (), {"stage": "train"}, watch)
+        return _trained(solved, config, shared, seed, (), {"stage": "train", **settling}, watch)
 
     def unlearn(
         self,
@@ -162,12 +168,7 @@ def _config_of(trained: Trained) -> ExactConfig:
 
 
 def _solve_through_clients(n_items: int, config: ExactConfig, engine: Engine, seed: int) -> Solved:
-    if config.form_for(n_items) != "ease":
-        raise ConfigError(
-            f"count_private sums dense matrices, and {n_items:,} items are too many for EASE: "
-            "raise memory_gb, or leave count_private off"
-        )
-    config.require_memory(n_items)
+    require_memory(n_items)
     spec = task_spec(config, NAME, TERM, new_run(), term_update(n_items))
     found = engine.run(spec, Broadcast(0, {}), engine.users, seed=seed)
     if len(found.missing):

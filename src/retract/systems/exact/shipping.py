@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import lzma
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,58 @@ from scipy.stats import norm
 from retract.data import Catalog, Interactions
 from retract.errors import ConfigError, FolderError
 from retract.models.ease import regularised_inverse
+from retract.models.fold_in import FoldIn
 from retract.models.gram import rows, user_weights, weighted_gram
-from retract.models.item_matrix import ItemToItem, Quantised, largest, largest_weights, placed
+from retract.models.item_matrix import LEVELS, ItemToItem, Quantised, largest, largest_weights
 from retract.models.recommender import Scores, recommend
 from retract.systems.base import Trained
-from retract.systems.exact.config import ExactConfig
+from retract.systems.exact.config import ExactConfig, require_memory
+from retract.systems.exact.reading import folding_numbers
 from retract.systems.exact.tables import Tables, form_of
 
 MAGIC = b"retract shipped model 1\n"
 
 
+@dataclass(frozen=True, eq=False)
+class ShippedFolding:
+    """What a client folds its history into: the items' vectors in eight bits a number.
+
+    Parameters
+    ----------
+    levels
+        int8, shape [n_items, d].
+    scale
+        The largest size of an entry of each row, float32, shape [n_items].
+    support
+        Users that hold each item, int64, shape [n_items].
+    numbers
+        The other arguments of `FoldIn`.
+    """
+
+    levels: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    support: NDArray[np.int64]
+    numbers: Mapping[str, float]
+
+    @classmethod
+    def of(cls, trained: Trained, columns: int) -> ShippedFolding:
+        """The first columns, which are the strongest."""
+        assert isinstance(trained.config, ExactConfig)
+        table, model = trained.model["items"][:, :columns], trained.model
+        scale = np.abs(table).max(axis=1).astype(np.float32)
+        levels = np.rint(table / np.where(scale > 0, scale, 1)[:, None] * LEVELS).astype(np.int8)
+        numbers = {"mean_degree": float(model["mean_degree"]), **folding_numbers(trained.config)}
+        return cls(levels, scale, model["degrees"], numbers)
+
+    @cached_property
+    def reader(self) -> FoldIn:
+        """What reads a history."""
+        return FoldIn(self.levels.astype(np.float32) / LEVELS * self.scale[:, None], self.support, **self.numbers)
+
+
 @dataclass(frozen=True)
 class ShippedModel:
-    """What a client holds: the items, and a sparse item-to-item matrix.
+    """What a client holds: the items, and a sparse item-to-item matrix or what a history is folded into.
 
     Parameters
     ----------
@@ -44,14 +84,20 @@ class ShippedModel:
         As in the catalog.
     matrix
         B, float32, shape [n_items, n_items]: a history's scores are the sum of its items' rows.
+    folding
+        Of the spectral form, instead of B.
     """
 
     item_ids: NDArray[np.str_]
     titles: NDArray[np.str_] | None
-    matrix: sp.csr_matrix
+    matrix: sp.csr_matrix | None = None
+    folding: ShippedFolding | None = None
 
     def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """Shape [len(users), n_items]."""
+        if self.folding is not None:
+            return self.folding.reader.scores(users, history)
+        assert self.matrix is not None
         return ItemToItem(self.matrix).scores(users, history)
 
     def recommend(self, items: Iterable[str], k: int | None = None) -> list[tuple[str, str, float]]:
@@ -76,14 +122,14 @@ class ShippedModel:
 
     def to_bytes(self) -> bytes:
         """The file."""
-        small, matrix = Quantised.of(self.matrix), self.matrix
-        gaps = np.diff(matrix.indices, prepend=0).astype(np.int64)
-        first = matrix.indptr[:-1][np.diff(matrix.indptr) > 0]
-        gaps[first] = matrix.indices[first]
-        planes = gaps.astype("<u4").view(np.uint8).reshape(-1, 4).T  # equal bytes side by side compress best
-        parts: dict[str, NDArray[Any]] = {"counts": small.counts, "scale": small.scale, "levels": small.levels}
-        parts |= {f"gaps.{place}": np.ascontiguousarray(plane) for place, plane in enumerate(planes)}
-        names = {"items": self.item_ids.tolist(), "titles": None if self.titles is None else self.titles.tolist()}
+        names: dict[str, Any] = {"items": self.item_ids.tolist()}
+        names["titles"] = None if self.titles is None else self.titles.tolist()
+        if self.folding is not None:
+            names["folding"] = dict(self.folding.numbers)
+            parts = {name: getattr(self.folding, name) for name in ("levels", "scale", "support")}
+        else:
+            assert self.matrix is not None
+            parts = _written(self.matrix)
         payload = safetensors.numpy.save(parts, metadata={"catalog": json.dumps(names)})
         return MAGIC + lzma.compress(payload, preset=6)
 
@@ -103,15 +149,12 @@ class ShippedModel:
             parts = safetensors.numpy.load(payload)
             size = int.from_bytes(payload[:8], "little")
             names = json.loads(json.loads(payload[8 : 8 + size])["__metadata__"]["catalog"])
-            counts, planes = parts["counts"], [parts[f"gaps.{place}"] for place in range(4)]
-            gaps = np.stack(planes, axis=1).reshape(-1).view("<u4").astype(np.int64)
-            indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-            columns = np.cumsum(gaps)
-            columns -= np.repeat((columns - gaps)[indptr[:-1][counts > 0]], counts[counts > 0])
-            matrix = Quantised(counts, columns, parts["levels"], parts["scale"]).matrix
             titles = None if names["titles"] is None else np.array(names["titles"], dtype=np.str_)
-            return cls(np.array(names["items"], dtype=np.str_), titles, matrix)
-        except (lzma.LZMAError, EOFError, KeyError, ValueError, safetensors.SafetensorError) as error:
+            items = np.array(names["items"], dtype=np.str_)
+            if "folding" in names:
+                return cls(items, titles, folding=ShippedFolding(**parts, numbers=names["folding"]))
+            return cls(items, titles, _read(parts))
+        except (lzma.LZMAError, EOFError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise FolderError(f"{source} is damaged ({type(error).__name__}): ship the model again") from None
 
     @classmethod
@@ -124,33 +167,66 @@ class ShippedModel:
         return cls.from_bytes(path.read_bytes(), str(path))
 
 
+def _written(matrix: sp.csr_matrix) -> dict[str, NDArray[Any]]:
+    small = Quantised.of(matrix)
+    gaps = np.diff(matrix.indices, prepend=0).astype(np.int64)
+    first = matrix.indptr[:-1][np.diff(matrix.indptr) > 0]
+    gaps[first] = matrix.indices[first]
+    planes = gaps.astype("<u4").view(np.uint8).reshape(-1, 4).T  # equal bytes side by side compress best
+    parts: dict[str, NDArray[Any]] = {"counts": small.counts, "scale": small.scale, "levels": small.levels}
+    return parts | {f"gaps.{place}": np.ascontiguousarray(plane) for place, plane in enumerate(planes)}
+
+
+def _read(parts: Mapping[str, NDArray[Any]]) -> sp.csr_matrix:
+    counts, planes = parts["counts"], [parts[f"gaps.{place}"] for place in range(4)]
+    gaps = np.stack(planes, axis=1).reshape(-1).view("<u4").astype(np.int64)
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    columns = np.cumsum(gaps)
+    columns -= np.repeat((columns - gaps)[indptr[:-1][counts > 0]], counts[counts > 0])
+    return Quantised(counts, columns, parts["levels"], parts["scale"]).matrix
+
+
 def ship(trained: Trained, *, max_bytes: int = 2_000_000, epsilon: float | None = None, delta: float = 1e-6) -> bytes:
-    """The largest entries of the item-to-item matrix, as many as `max_bytes` holds.
+    """The largest entries of the item-to-item matrix, or of the spectral form the leading columns, as room allows.
 
     Parameters
     ----------
     trained
-        A model of Exact.
+        A model of Exact. Of the spectral form the filter beside it does not go along.
     max_bytes
         Size of the file at most.
     epsilon, delta
-        With `epsilon`, the shipped model is (ε, δ)-differentially private for whole users: see `noisy_gram`. EASE only.
+        With `epsilon`, the shipped model is (ε, δ)-differentially private for whole users. It is an EASE of what is
+        shared, whatever form the model has: see `noisy_gram`.
 
     Raises
     ------
     ConfigError
-        If the settings allow no model, or noise is asked for in another form than EASE.
+        If the settings allow no model, or the machine has no room for the noise.
     """
     catalog = trained.shared.catalog
-    matrix = _item_matrix(trained, epsilon, delta, entries=max_bytes)
-    entries, best = min(max_bytes // 2, matrix.nnz), None
+    if form_of(trained.model) == "spectral" and epsilon is None:
+        most = trained.model["items"].shape[1]
+        start = max_bytes // catalog.n_items
+
+        def made(size: int) -> ShippedModel:
+            return ShippedModel(catalog.item_ids, catalog.titles, folding=ShippedFolding.of(trained, size))
+
+    else:
+        matrix = _item_matrix(trained, epsilon, delta, entries=max_bytes)
+        most, start = matrix.nnz, max_bytes // 2
+
+        def made(size: int) -> ShippedModel:
+            return ShippedModel(catalog.item_ids, catalog.titles, largest(matrix, size))
+
+    size, best = max(min(start, most), min(most, 1)), None
     for _ in range(4):
-        content = ShippedModel(catalog.item_ids, catalog.titles, largest(matrix, entries)).to_bytes()
+        content = made(size).to_bytes()
         fill = len(content) / max_bytes
         best = content if fill <= 1 else best
-        if 0.9 < fill <= 1 or (fill <= 1 and entries == matrix.nnz):
+        if 0.9 < fill <= 1 or (fill <= 1 and size == most):
             break
-        entries = min(max(int(entries / fill * 0.96), 1), matrix.nnz)
+        size = min(max(int(size / fill * 0.96), 1), most)
     if best is not None:
         return best
     raise ConfigError(f"{max_bytes:,} bytes are too few for a catalog of {catalog.n_items:,} items: allow more")
@@ -163,22 +239,18 @@ def _item_matrix(trained: Trained, epsilon: float | None, delta: float, entries:
     if epsilon is not None:
         if config.count_private:
             raise ConfigError("noise is added to sums over shared data, and count_private sums more: leave it off")
-        if form != "ease":
-            raise ConfigError(f"noise is added to dense sums, and this model is of form {form}: set form=ease")
+        require_memory(trained.shared.n_items)
         # From the system's entropy, never from a seed: whoever could draw the noise again could take it off.
         draw = np.random.default_rng(secrets.randbits(256))
         gram, ridge = noisy_gram(trained.shared, config, epsilon, delta, draw)
         return largest_weights(regularised_inverse(sp.csr_matrix(gram), ridge), entries)
     if form == "ease":
         return largest_weights(trained.model["inverse"], entries)
+    assert config.filter_beta is not None
     tables = Tables.of(trained.model)
-    known = np.maximum(tables["degrees"], 1).astype(np.float64)
-    left, right = sp.diags(known**-config.source_exponent), sp.diags(known**-config.target_exponent)
-    filtered = largest(sp.csr_matrix(left @ tables.gram.total @ right), entries)
-    if form == "filter":
-        return filtered
-    ease = placed(largest_weights(tables["inverse"], entries), tables["head"], filtered.shape[0])
-    return sp.csr_matrix(config.blend * filtered + ease)
+    known = np.maximum(tables["degrees"] + config.filter_prior, 1.0)
+    left, right = sp.diags(known ** (-config.filter_beta - 0.5)), sp.diags(known ** (config.filter_beta - 0.5))
+    return largest(sp.csr_matrix(left @ tables.gram.total @ right), entries)
 
 
 def noisy_gram(

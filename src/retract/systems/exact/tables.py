@@ -24,8 +24,7 @@ class Tables(Mapping[str, NDArray[Any]]):
     gram
         G, read as CSR "indptr", "indices" and "values"; its parts are added up when one is read, as for saving.
     dense
-        "degrees", interactions per item, int64, shape [n_items]; in block form also "inverse", P of the most frequent
-        items, and "head", their codes, ascending.
+        "degrees", interactions per item, int64, shape [n_items]; in spectral form also what users are folded into.
     """
 
     def __init__(self, gram: ChangedGram, dense: Arrays) -> None:
@@ -45,6 +44,8 @@ class Tables(Mapping[str, NDArray[Any]]):
         """The same over a larger catalog, in which nobody has touched the new items yet."""
         total = self.gram.total
         more = n_items - total.shape[0]
+        if not more:
+            return self
         indptr = np.append(total.indptr, np.full(more, total.indptr[-1], dtype=total.indptr.dtype))
         gram = sp.csr_matrix((total.data, total.indices, indptr), shape=(n_items, n_items))
         degrees = np.append(self.dense["degrees"], np.zeros(more, dtype=np.int64))
@@ -67,6 +68,6 @@ class Tables(Mapping[str, NDArray[Any]]):
 
 def form_of(model: Arrays) -> Form:
     """Which form these tables are."""
-    if "inverse" not in model:
-        return "filter"
-    return "block" if "head" in model else "ease"
+    if "inverse" in model:
+        return "ease"
+    return "spectral" if "items" in model else "filter"

@@ -1,4 +1,4 @@
-"""Choosing Exact's settings on a validation part of what is shared: one closed form per candidate."""
+"""Tuning Exact's settings on a validation part of what is shared: one closed form per candidate."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from retract import streams
 from retract.data import Interactions
-from retract.data.splits import split_per_user
 from retract.errors import DataError
 from retract.evaluation.ranking import evaluate
 from retract.systems.base import Progress, Stopwatch, no_progress
 from retract.systems.exact.closed_form import solve
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.reading import recommender_of
+from retract.systems.exact.settling import HELD_OUT, parts_of, settled
 
 GRIDS: Mapping[str, Mapping[str, Sequence[float]]] = {
     "ease": {"ease_exponent": (0.25, 0.5, 0.75), "ridge": (10, 20, 50, 100, 200)},
-    "filter": {"filter_exponent": (0.5, 0.75, 1), "source_exponent": (0.5, 0.7, 1), "target_exponent": (0, 0.2, 0.3)},
-    "block": {"ridge": (20, 50, 200), "blend": (1, 5, 20)},
+    "filter": {"filter_prior": (0, 5, 20), "filter_beta": (0.1, 0.2, 0.3, 0.4, 0.5)},
+    "spectral": {"degree_prior": (5, 20, 50), "popularity": (0.15, 0.25, 0.35), "blend": (0, 2)},
 }
 """Candidates by form."""
 JUDGES = 5000
@@ -43,7 +40,7 @@ def tune(
     config: ExactConfig,
     *,
     grid: Mapping[str, Sequence[float]] | None = None,
-    part: float = 0.1,
+    part: float = HELD_OUT,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> list[Candidate]:
@@ -70,13 +67,11 @@ def tune(
     DataError
         If nobody shares enough to hold any of it out.
     """
-    train, judge = split_per_user(shared, part, seed)
+    train, judge = parts_of(shared, part, JUDGES, seed)
     if not len(judge):
         raise DataError("nobody shares enough to hold a part of it out: share more, or hold out a larger part")
-    users = judge.active_users()
-    order = np.argsort(streams.bits(seed, 0, users, "judges"))
-    judge = judge.of_users(users[order[:JUDGES]])
-    values = grid if grid is not None else GRIDS[config.form_for(shared.n_items)]
+    config, _ = settled(shared, config, seed)
+    values = grid if grid is not None else GRIDS[config.form]
     found = []
     candidates = list(itertools.product(*values.values()))
     for number, chosen in enumerate(candidates):
@@ -84,7 +79,8 @@ def tune(
         settings = dict(zip(values, chosen, strict=True))
         tried, watch = ExactConfig.model_validate({**config.model_dump(), **settings}), Stopwatch()
         model = solve(train, tried).model
-        means = evaluate(recommender_of(model, tried), train, judge).mean()
-        found.append(Candidate(settings, means["recall@20"], means["ndcg@20"], round(watch.seconds, 3)))
+        means = evaluate(recommender_of(model, tried), train, judge)
+        recall, ndcg = float(means.recall.mean()), float(means.ndcg.mean())
+        found.append(Candidate(settings, recall, ndcg, round(watch.seconds, 3)))
     progress("tuning", len(candidates), len(candidates))
     return sorted(found, key=lambda candidate: -candidate.ndcg)

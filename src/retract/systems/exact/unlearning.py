@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from retract.data import Interactions
 from retract.federation import Arrays
-from retract.models.ease import changed_inverse, exchanged_inverse, inverse_error, with_new_items
-from retract.models.gram import most_frequent, rows, user_weights, weighted_gram
-from retract.systems.exact.closed_form import Solved, solve
-from retract.systems.exact.config import ExactConfig
+from retract.models.ease import changed_inverse, inverse_error, with_new_items
+from retract.models.gram import rows, user_weights, weighted_gram
+from retract.systems.exact.closed_form import Solved, folding_tables, solve
+from retract.systems.exact.config import ExactConfig, require_memory
 from retract.systems.exact.tables import Tables, form_of
 
 WORTH = 4
@@ -54,9 +54,9 @@ class Difference:
     def __len__(self) -> int:
         return len(self.signs)
 
-    def weights(self, exponent: float) -> NDArray[np.float64]:
+    def weights(self, exponent: float, prior: float = 0.0) -> NDArray[np.float64]:
         """The terms' signed weights, shape [r]."""
-        return self.signs * user_weights(np.diff(self.users.indptr), exponent)
+        return self.signs * user_weights(np.diff(self.users.indptr), exponent, prior)
 
     def of_items(self, degrees: NDArray[np.int64]) -> NDArray[np.int64]:
         """Item degrees after the change."""
@@ -87,68 +87,50 @@ def resolve(
     ConfigError
         As of `solve`.
     """
-    config.require_memory(after.n_items)
-    form = config.form_for(after.n_items)
-    if form_of(model) != form:
-        return solve(after, config, f"a catalog of this size gets another form than {form_of(model)}")
-    difference = Difference.between(before, after, users)
+    form, difference = form_of(model), Difference.between(before, after, users)
     how: dict[str, object] = {"form": form, "rank": len(difference)}
     if form == "ease":
+        require_memory(after.n_items)
         inverse = with_new_items(model["inverse"], after.n_items, config.ridge)
         if not len(difference):
             return Solved({"inverse": inverse}, {**how, "method": "nothing to change"})
-        return _resolve_inverse(inverse, np.arange(after.n_items), difference, after, config, how)
-    tables = Tables.of(model)
-    tables = tables if len(tables.dense["degrees"]) == after.n_items else tables.over(after.n_items)
-    gram = tables.gram.plus(weighted_gram(difference.users, difference.weights(config.filter_exponent)))
-    dense = {**tables.dense, "degrees": difference.of_items(tables.dense["degrees"])}
-    how["method"] = "sums changed"
-    if form == "block":
-        solved = _resolve_inverse(dense["inverse"], dense["head"], difference, after, config, how)
-        if "degrees" in solved.model:  # solved anew as a whole
-            return solved
-        dense, how = {**dense, **solved.model}, {**how, **solved.how}
-    return Solved(Tables(gram, dense), how)
+        return _resolve_inverse(inverse, difference, after, config, how)
+    degrees = np.append(model["degrees"], np.zeros(after.n_items - len(model["degrees"]), dtype=np.int64))
+    dense: dict[str, NDArray[Any]] = {"degrees": difference.of_items(degrees)}
+    if form == "spectral":
+        dense |= folding_tables(after, config)
+        how["subspace"] = "made anew"
+        if not config.blend:
+            return Solved(dense, {**how, "method": "closed form"})
+    tables = Tables.of(model).over(after.n_items)
+    change = weighted_gram(difference.users, difference.weights(1.0, config.filter_prior))
+    return Solved(Tables(tables.gram.plus(change), dense), {**how, "method": "sums changed"})
 
 
 def _resolve_inverse(
     inverse: NDArray[np.float64],
-    head: NDArray[np.int64],
     difference: Difference,
     after: Interactions,
     config: ExactConfig,
     how: Mapping[str, object],
 ) -> Solved:
-    """EASE's part after the change, over the items that are then the most frequent; or all anew where that is cheaper.
+    """EASE's inverse after the change; made anew where that is cheaper.
 
     Parameters
     ----------
-    inverse, head
-        P before, and the codes of its items.
+    inverse
+        P before.
     """
-    if WORTH * len(difference) >= len(head):
-        return solve(after, config, "cheaper than an update of this rank")
-    terms = sp.csr_matrix(difference.users[:, head])
-    some = np.diff(terms.indptr) > 0
-    if some.any():
-        inverse = changed_inverse(inverse, terms[some], difference.weights(config.ease_exponent)[some])
-        _isolate(inverse, np.flatnonzero(np.isin(head, _left_alone(difference, after))), config.ridge)
+    anew = config.model_copy(update={"form": "ease"})
+    if WORTH * len(difference) >= len(inverse):
+        return solve(after, anew, "cheaper than an update of this rank")
+    inverse = changed_inverse(inverse, difference.users, difference.weights(config.ease_exponent))
+    _isolate(inverse, _left_alone(difference, after), config.ridge)
     interactions, weights = rows(after), user_weights(after.user_degrees(), config.ease_exponent)
-    tables: dict[str, NDArray[Any]] = {"inverse": inverse}
-    if config.form_for(after.n_items) == "block":
-        now = most_frequent(after.item_degrees(), config.head_for(after.n_items))
-        if not np.array_equal(now, head):
-            come, gone = np.setdiff1d(now, head), np.setdiff1d(head, now)
-            if WORTH * (len(come) + len(gone)) >= len(head):
-                return solve(after, config, "cheaper than exchanging so many items")
-            new = sp.diags(weights) @ interactions[:, come]
-            inverse = exchanged_inverse(inverse, head, now, (interactions[:, now].T @ new).toarray(), config.ridge)
-            how, head = {**how, "exchanged": len(come)}, now
-        tables = {"inverse": inverse, "head": head}
-    error = inverse_error(inverse, interactions, weights, config.ridge, head)
+    error = inverse_error(inverse, interactions, weights, config.ridge)
     if not error <= config.drift:
-        return solve(after, config, f"estimated error {error:.1e} of the low-rank update")
-    return Solved(tables, {**how, "method": "low-rank update", "estimated_error": error})
+        return solve(after, anew, f"estimated error {error:.1e} of the low-rank update")
+    return Solved({"inverse": inverse}, {**how, "method": "low-rank update", "estimated_error": error})
 
 
 def _left_alone(difference: Difference, after: Interactions) -> NDArray[np.int64]:

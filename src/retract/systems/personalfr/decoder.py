@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from retract.federation import Arrays, Broadcast, Update
 from retract.systems.personalfr.config import PersonalFRConfig
 from retract.systems.personalfr.facts import Facts
-from retract.systems.spectral.subspace import Subspace
 
 Matrix = NDArray[np.float64]
 
@@ -28,17 +27,6 @@ class Start(NamedTuple):
 
     items: NDArray[np.float32]
     standing: float
-
-    @classmethod
-    def of(cls, subspace: Subspace, config: PersonalFRConfig) -> Start:
-        """Leading vectors times their singular values to the power `spectrum`, relative to the first, and shrunk."""
-        found, d = subspace.leading(), config.dimension
-        table = np.zeros((len(found.vectors), d))
-        if found.values.any():
-            scale = (found.values / found.values[0]) ** config.spectrum * found.shrinkage
-            table[:, : len(scale)] = found.vectors * scale
-            table *= (d / (table**2).sum()) ** 0.5
-        return cls(table.astype(np.float32), float(found.shrinkage.sum() / d))
 
 
 class RatingServer:

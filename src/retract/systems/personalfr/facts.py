@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from retract.errors import DataError
 from retract.federation import Arrays
+from retract.models.subspace import dimension_for
 from retract.systems.personalfr.config import Feedback, PersonalFRConfig
 
 SCALES = (0, 10)
 """Where the ends of a scale are looked for that nobody states."""
 BESIDE = ("users", "ratings", "squares")
 """What only the server's half of a training reads."""
-LARGEST_DIMENSION = 512
-"""Beyond it lists gain little, and every round sends everybody a table as wide."""
 KINDS: tuple[Feedback, Feedback] = ("explicit", "implicit")
 
 _OTHER_KIND = {
@@ -95,15 +94,8 @@ class Facts:
 
     @property
     def dimension(self) -> int:
-        """The size d of embeddings that so much data bears: 0.095 E^0.8, and `LARGEST_DIMENSION` at most.
-
-        E = Σ D / (D + 2) over all users, at their mean degree, and all items: how many there are of whom the data tell
-        something. The rule is ours. It was fitted to the best d on validation parts of five data sets, from 7,544 to
-        728,432 interactions (best d 24 to 512).
-        """
-        held, users = self.support.astype(np.float64), int(self.users)
-        known = held.sum() / (held.sum() / max(users, 1) + 2) + (held / (held + 2)).sum()
-        return int(np.clip(np.rint(0.095 * known**0.8), 1, LARGEST_DIMENSION))
+        """The size of embeddings that so much data bears."""
+        return dimension_for(self.support, int(self.users))
 
     @property
     def tables(self) -> dict[str, NDArray[Any]]:

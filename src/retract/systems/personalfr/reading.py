@@ -8,13 +8,30 @@ from numpy.typing import NDArray
 from retract.data import Interactions
 from retract.errors import DataError
 from retract.federation import Arrays, Cohort
-from retract.models.recommender import Scores, standardised
+from retract.models.fold_in import FoldIn
+from retract.models.recommender import Recommender, Scores, standardised
 from retract.systems.personalfr.config import PersonalFRConfig
-from retract.systems.personalfr.solving import RatingDecoder, TouchDecoder
+from retract.systems.personalfr.solving import RatingDecoder
 
 
-class TouchRecommender:
-    """Recommends what a user is likely to touch.
+def touch_decoder(tables: Arrays, config: PersonalFRConfig) -> FoldIn:
+    """The decoder of what a user is likely to touch, as it is published."""
+    return FoldIn(
+        tables["items"],
+        tables["support"],
+        float(tables["mean_degree"]),
+        unobserved=config.unobserved,
+        ridge=config.ridge,
+        popularity=config.popularity,
+        prior=config.degree_prior,
+    )
+
+
+class TasteRecommender:
+    """Recommends what a user is likely to touch and to like.
+
+    A list by expected rating alone is one of what hardly anybody touches: ratings are given of what was chosen. So the
+    two are standardised per user, and the expected rating is added at the weight `taste`.
 
     Parameters
     ----------
@@ -25,28 +42,13 @@ class TouchRecommender:
     """
 
     def __init__(self, tables: Arrays, config: PersonalFRConfig) -> None:
-        self.config, self.decoder = config, TouchDecoder.among(tables, config)
-
-    def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
-        """Shape [len(users), n_items]."""
-        return self.decoder.scores(self.decoder.codes(Cohort.of(history, users)))
-
-
-class TasteRecommender(TouchRecommender):
-    """Recommends what a user is likely to touch and to like.
-
-    A list by expected rating alone is one of what hardly anybody touches: ratings are given of what was chosen. So the
-    two are standardised per user, and the expected rating is added at the weight `taste`.
-    """
-
-    def __init__(self, tables: Arrays, config: PersonalFRConfig) -> None:
-        super().__init__(tables, config)
+        self.taste, self.touch = config.taste, touch_decoder(tables, config)
         self.ends = float(tables["lowest"]), float(tables["highest"])
         self.rating = RatingDecoder.among(tables)
 
     def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """Shape [len(users), n_items]."""
-        touch, weight = standardised(super().scores(users, history)), np.float32(self.config.taste)
+        touch, weight = standardised(self.touch.scores(users, history)), np.float32(self.taste)
         return touch + weight * standardised(self.ratings(users, history)) if weight else touch
 
     def ratings(self, users: NDArray[np.int64], history: Interactions) -> Scores:
@@ -65,6 +67,6 @@ class TasteRecommender(TouchRecommender):
         return self.rating.ratings(cohort).clip(*self.ends)
 
 
-def recommender_of(tables: Arrays, config: PersonalFRConfig) -> TouchRecommender:
-    """The recommender for a model's feedback; arguments as of `TouchRecommender`."""
-    return (TasteRecommender if config.feedback == "explicit" else TouchRecommender)(tables, config)
+def recommender_of(tables: Arrays, config: PersonalFRConfig) -> Recommender:
+    """The recommender for a model's feedback; arguments as of `TasteRecommender`."""
+    return TasteRecommender(tables, config) if config.feedback == "explicit" else touch_decoder(tables, config)

@@ -118,7 +118,7 @@ class Training:
         find(subspace, engine, config, NAME, self.run, self.seed, begin=begin, after_round=after_round)
         if not any(record["answered"] for record in self.log):
             raise FederationError("no device answered in any round, so nothing was learnt from them: run it again")
-        return Start.of(subspace, config)
+        return Start(*subspace.embeddings(config.spectrum))
 
     def _fitted(self, engine: Engine, start: Start, facts: Facts, config: PersonalFRConfig) -> RatingServer:
         """The decoder of ratings."""

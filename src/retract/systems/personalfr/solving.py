@@ -13,63 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract.federation import Arrays, Cohort
-from retract.systems.personalfr.config import PersonalFRConfig
 
 Matrix = NDArray[np.float64]
 AT_ONCE = 256
 """Users solved for at once: bounds the memory, never the result."""
-
-
-class TouchDecoder:
-    """What a user touches next: p_u solved from what it touched, against items Q that nobody fits any further.
-
-        p_u = (Σ_{i ∈ D_u} q_i q_iᵀ + a Qᵀ Q + λ √(n_u / n) I)⁻¹ Σ_{i ∈ D_u} t_i q_i,      ŷ_ui = z_i ⟨q_i, p_u⟩
-
-    the user's half-step of implicit ALS (Hu, Koren, Volinsky, ICDM 2008; weights as of Rendle et al., RecSys 2022). Q
-    holds the leading vectors of the normalised interactions; t_i ∝ D_i^-b and z_i = D_i^b, with degrees D_i regularised
-    and relative to their mean, undo a part of that normalisation (b is ours).
-
-    Parameters
-    ----------
-    items
-        Q, shape [n_items, d].
-    support
-        Users that hold each item, shape [n_items].
-    mean_degree
-        n, the mean number of interactions per user.
-    config
-        a, λ, b and the prior of degrees.
-    """
-
-    def __init__(
-        self, items: NDArray[np.float32], support: NDArray[np.int64], mean_degree: float, config: PersonalFRConfig
-    ) -> None:
-        self.items, self.config, self.mean_degree = np.asarray(items, dtype=np.float64), config, max(mean_degree, 1.0)
-        degrees = np.maximum(support, 0.5) + config.degree_prior
-        degrees = degrees / degrees.mean()
-        self.read, self.said = degrees**-config.popularity, degrees**config.popularity
-        self.read = self.read / self.read.mean()
-        self._fixed = config.unobserved * self.items.T @ self.items
-
-    @classmethod
-    def among(cls, tables: Arrays, config: PersonalFRConfig) -> TouchDecoder:
-        """As it is published."""
-        return cls(tables["items"], tables["support"], float(tables["mean_degree"]), config)
-
-    def codes(self, cohort: Cohort) -> Matrix:
-        """p_u, shape [len(cohort), d]; zeros for who touched nothing."""
-        ridge = self.config.ridge * np.sqrt(cohort.degrees / self.mean_degree)
-        found = np.zeros((len(cohort), self.items.shape[1]))
-        for users, normal in _normal(cohort, self.items):
-            own = np.maximum(ridge[users], 1e-6)
-            normal += self._fixed + own[:, None, None] * np.eye(len(self._fixed))
-            wanted = _sums(cohort, users, lambda at: self.read[cohort.items[at]] @ self.items[cohort.items[at]])
-            found[users] = np.linalg.solve(normal, wanted[..., None])[..., 0]
-        return found
-
-    def scores(self, codes: Matrix) -> NDArray[np.float32]:
-        """ŷ, shape [len(codes), n_items]."""
-        return np.asarray((codes @ self.items.T) * self.said, dtype=np.float32)
 
 
 class Posterior(NamedTuple):

@@ -140,8 +140,8 @@ class CalibratedEncoder(nn.Module):
 
     def __init__(self, dimension: int, *, pulled_back: bool = False) -> None:
         super().__init__()
-        weigh = nn.Linear(GATE_WIDTH, len(PULLED_BACK) if pulled_back else 1)
-        self.gate = nn.Sequential(nn.Linear(3, GATE_WIDTH), nn.Tanh(), weigh)
+        read, weigh = nn.Linear(3, GATE_WIDTH), nn.Linear(GATE_WIDTH, len(PULLED_BACK) if pulled_back else 1)
+        self.gate = nn.Sequential(read, nn.Tanh(), weigh)
         if pulled_back:
             with torch.no_grad():
                 weigh.bias.copy_(torch.tensor(PULLED_BACK))
