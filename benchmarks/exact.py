@@ -1,4 +1,4 @@
-"""Exact on ML-1M and Gowalla: accuracy and time, forgetting against retraining, recommending, shipping.
+"""Exact on MovieLens and Gowalla: accuracy and time, forgetting against retraining, recommending, shipping.
 
     .venv/bin/python -m benchmarks.exact
 
@@ -15,12 +15,13 @@ import resource
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import source
+from benchmarks.common import source, thinned
 from retract.data import Sharing, load
 from retract.evaluation.ranking import evaluate
 from retract.federation import Arrays
@@ -28,24 +29,30 @@ from retract.models.recommender import recommend
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, reader_of
 from retract.systems.base import Stopwatch, Trained, Withdrawal
+from retract.systems.exact.closed_form import solve
+from retract.systems.exact.config import ExactConfig
+from retract.systems.exact.reading import recommender_of
 from retract.systems.exact.shipping import ShippedModel, ship
 from retract.systems.registry import make_system
+from retract.systems.system import System
 from retract.threads import threads
 
 Row = dict[str, Any]
 
 
 class Bench:
-    """One data set and one form, everything shared, trained."""
+    """One data set and one form, everything shared, trained; `thin` leaves so many interactions of each user."""
 
-    def __init__(self, name: str, **settings: Any) -> None:
-        self.train, self.test = load(source(name)).split()
+    def __init__(self, name: str, thin: int | None = None, **settings: Any) -> None:
+        self.train, self.test = load(name if name.startswith("movielens") else source(name)).split(seed=0, test=0.1)
+        self.train = self.train if thin is None else thinned(self.train, thin, 0)
         self.system = make_system("exact", settings)
         self.devices = MemoryDevices(Sharing.by_ratio(self.train, 1.0))
         self.engine, self.draw = engine_of(self.system, self.devices), np.random.default_rng(0)
         watch = Stopwatch()
         self.trained = self.system.server.train(self.train, self.engine, seed=0)
         self.seconds = watch.seconds
+        self.system = System(self.system.type, self.trained.config)  # what it found by itself stays
 
     def accuracy(self) -> Row:
         """Accuracy, time and peak memory of training, and then of everything."""
@@ -54,7 +61,7 @@ class Bench:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         size = sum(table.nbytes for table in self.trained.model.values())
         return {
-            "form": self.trained.log[0]["form"],
+            **{name: self.trained.log[0].get(name) for name in ("form", "filter_beta", "blend")},
             **means,
             "seconds": self.seconds,
             "peak_mb_training": round(trained_mb),
@@ -75,10 +82,21 @@ class Bench:
         watch = Stopwatch()
         return self.system.server.train(trained.shared, self.engine, seed=0), watch.seconds
 
-    def one_user(self) -> Row:
+    def against_grid(self) -> Row:
+        """What training finds by itself, against the best on the test part of a wide grid over all forms."""
+        row, best = self.accuracy(), (0.0, "")
+        for form, values in WIDE.items():
+            for chosen in product(*values.values()):
+                settings = {"form": form, **dict(zip(values, chosen, strict=True))}
+                config = ExactConfig.model_validate(settings)
+                model = recommender_of(solve(self.train, config).model, config)
+                best = max(best, (float(evaluate(model, self.train, self.test).ndcg.mean()), str(settings)))
+        return {**row, "best_ndcg@20": best[0], "best": best[1], "ratio": row["ndcg@20"] / best[0]}
+
+    def one_user(self, count: int = 31) -> Row:
         """Random users who withdraw everything, one after the other from the full model."""
         seconds, distances, oracles = [], [], []
-        for number, user in enumerate(self.draw.choice(self.train.active_users(), 31)):
+        for number, user in enumerate(self.draw.choice(self.train.active_users(), count)):
             after, took = self.forget(self.trained, [user])
             seconds.append(took)
             if number % 10 == 0:
@@ -183,18 +201,37 @@ def distance(one: Arrays, other: Arrays) -> float:
     return largest
 
 
+WIDE: Mapping[str, Mapping[str, Any]] = {
+    "ease": {"ease_exponent": (0.25, 0.5, 0.75), "ridge": (5, 20, 50, 200, 500)},
+    "filter": {"filter_prior": (0, 5, 10, 20), "filter_beta": (0, 0.1, 0.2, 0.3, 0.4, 0.5)},
+    "spectral": {
+        "degree_prior": (5, 10, 20, 50),
+        "popularity": (0.1, 0.25, 0.4),
+        "dimension": (0, 16, 64, 256),
+        "filter_beta": (0.1, 0.4),
+        "blend": (0, 1),
+    },
+}
+ML_1M, GOWALLA, EASE, SPECTRAL = {"name": "ml-1m"}, {"name": "gowalla"}, {"form": "ease"}, {"form": "spectral"}
 RUNS: Mapping[str, tuple[Mapping[str, Any], Callable[[Bench], Row]]] = {
-    "ml-1m accuracy": ({"name": "ml-1m"}, Bench.accuracy),
-    "ml-1m one user": ({"name": "ml-1m"}, Bench.one_user),
-    "ml-1m 1 % of the users": ({"name": "ml-1m"}, partial(Bench.many_users, part=0.01)),
-    "ml-1m 1000 withdrawals": ({"name": "ml-1m"}, Bench.successive),
-    "ml-1m batch": ({"name": "ml-1m"}, Bench.batch),
-    "ml-1m shipping": ({"name": "ml-1m"}, Bench.shipping),
-    "ml-1m noise": ({"name": "ml-1m"}, Bench.noise),
-    "gowalla filter accuracy": ({"name": "gowalla"}, Bench.accuracy),
-    "gowalla filter one user": ({"name": "gowalla"}, Bench.one_user),
-    "gowalla block accuracy": ({"name": "gowalla", "form": "block"}, Bench.accuracy),
-    "gowalla block one user": ({"name": "gowalla", "form": "block"}, Bench.one_user),
+    "ml-1m accuracy": (ML_1M, Bench.accuracy),
+    "ml-1m one user": (ML_1M, Bench.one_user),
+    "ml-1m batch": (ML_1M, Bench.batch),
+    "ml-1m shipping": (ML_1M, Bench.shipping),
+    "ml-1m noise": (ML_1M, Bench.noise),
+    "ml-1m ease accuracy": (ML_1M | EASE, Bench.accuracy),
+    "ml-1m ease one user": (ML_1M | EASE, Bench.one_user),
+    "ml-1m ease 1 % of the users": (ML_1M | EASE, partial(Bench.many_users, part=0.01)),
+    "ml-1m ease 1000 withdrawals": (ML_1M | EASE, Bench.successive),
+    "ml-1m ease batch": (ML_1M | EASE, Bench.batch),
+    "gowalla accuracy": (GOWALLA, Bench.accuracy),
+    "gowalla one user": (GOWALLA, partial(Bench.one_user, count=11)),
+    "gowalla spectral accuracy": (GOWALLA | SPECTRAL, Bench.accuracy),
+    "gowalla filter accuracy": (GOWALLA | {"form": "filter"}, Bench.accuracy),
+    "gowalla filter one user": (GOWALLA | {"form": "filter"}, Bench.one_user),
+    "ml-100k against the grid": ({"name": "ml-100k"}, Bench.against_grid),
+    "ml-1m thinned against the grid": (ML_1M | {"thin": 8}, Bench.against_grid),
+    "movielens-small against the grid": ({"name": "movielens-small"}, Bench.against_grid),
 }
 
 

@@ -104,7 +104,7 @@ def test_all_forms_of_the_same_data_give_the_same_model(tmp_path: Path) -> None:
     data = tiny_dataset().interactions
     matrix = sp.csr_matrix((np.ones(len(data)), (data.users, data.items)))
     forms = [pandas, polars, tmp_path / "r.csv", str(tmp_path / "r.csv"), tiny_dataset(), data, matrix]
-    lists = [retract.Exact().fit(form).recommend(k=3) for form in forms]
+    lists = [retract.Exact(form="ease").fit(form).recommend(k=3) for form in forms]  # some have times to settle by
     for other in lists[1:]:
         assert np.allclose(np.array(other["score"]), np.array(lists[0]["score"]))
 

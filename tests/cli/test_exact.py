@@ -168,11 +168,16 @@ def test_tuning_says_how_to_train_next(tmp_path: Path) -> None:
     ratings = tmp_path / "many.csv"
     pairs = [f"u{user},i{item}" for user in range(20) for item in range(40) if (user + item) % 3]
     ratings.write_text("\n".join(["user,item", *pairs]) + "\n")
-    grid = ("--grid", "ridge=1,10,100", "--set", "ease_exponent=0.25")
-    found = retract("tune", "--data", ratings, *grid, "--json").json
+    grid = ("--grid", "ridge=1,10,100", "--set", "form=ease", "--set", "ease_exponent=0.25")
+    found = retract("tune", "exact", "--data", ratings, *grid, "--json").json
     assert len(found["candidates"]) == 3
     assert found["best"] == found["candidates"][0]["settings"]
-    assert f"--set ridge={found['best']['ridge']:g}" in retract("tune", "--data", ratings, *grid).out
+    told = retract("tune", "exact", "--data", ratings, *grid).out
+    assert f"--set form=ease --set ease_exponent=0.25 --set ridge={found['best']['ridge']:g}" in " ".join(told.split())
+    assert (
+        "tune knows how to choose settings of exact, not of fedshare"
+        in retract("tune", "fedshare", "--data", ratings).refusal()
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,7 +190,7 @@ def test_tuning_says_how_to_train_next(tmp_path: Path) -> None:
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused(ratings: Path, options: list[str], message: str) -> None:
-    assert message in retract("tune", "--data", ratings, *options).refusal()
+    assert message in retract("tune", "exact", "--data", ratings, *options).refusal()
 
 
 @pytest.mark.parametrize("size", ["nan", "inf", "-1", "0"])

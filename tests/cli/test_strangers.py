@@ -82,6 +82,8 @@ def test_the_order_of_rows_that_say_a_pair_twice_changes_no_byte_of_the_model(tm
 def test_tune_goes_by_likes_and_repeats_how_the_data_is_read(tmp_path: Path) -> None:
     rows = [f"u{user},i{(user + place) % 30},{place},1" for user in range(12) for place in range(21)]
     data = write(tmp_path / "data.csv", *rows)
-    answer = retract("tune", "--data", data, "--columns", "user,item,rating,timestamp", "--grid", "ridge=10,50")
+    answer = retract(
+        "tune", "exact", "--data", data, "--columns", "user,item,rating,timestamp", "--grid", "ridge=10,50"
+    )
     assert "left out because rated 0 or below, which is no like: 12 of 252" in answer.err
     assert f"--data {data} --columns user,item,rating,timestamp --set" in " ".join(answer.out.split())

@@ -53,3 +53,14 @@ def test_ratings_and_times_stay_with_their_interactions():
 def test_a_part_outside_the_open_unit_interval_is_refused(part):
     with pytest.raises(ConfigError, match=rf"test part {part:g} lies outside \(0, 1\)"):
         split_per_user(random_interactions(0), part)
+
+
+def test_what_the_times_say_was_last_is_held_out_and_equal_times_are_drawn():
+    n, times = 40, np.arange(40) // 8
+    data = Interactions.of(numbered_catalog(4, n), np.arange(n) % 4, np.arange(n), timestamps=times)
+    train, test = split_per_user(data, 0.2, latest=True)
+    assert test.timestamps.tolist() == [4] * 8
+    assert split_per_user(data, 0.1, 0, latest=True)[1] != split_per_user(data, 0.1, 1, latest=True)[1]
+    assert train | test == data
+    with pytest.raises(ConfigError, match="the data has no timestamps, so nothing is the latest"):
+        split_per_user(random_interactions(0), latest=True)

@@ -50,7 +50,7 @@ def named(interactions: Interactions) -> Pairs:
     return list(zip(users[interactions.users].tolist(), items[interactions.items].tolist(), strict=True))
 
 
-SETTLED = {"filter_beta": 0.4, "blend": 0.5, "dimension": 4, "degree_prior": 2.0}
+SETTLED = {"filter_beta": 0.4, "blend": 0.5, "dimension": 4, "degree_prior": 2.0, "popularity": 0.25}
 """Nothing is left to be found on a part held out, so that what is added does not change it."""
 
 

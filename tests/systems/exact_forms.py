@@ -23,7 +23,7 @@ FORMS = ["ease", "filter", "spectral"]
 def exact(form: str, exponent: float = 0.5, ridge: float = 2.0, **settings: object) -> System:
     """Nothing left to be found; a λ so small that mistakes show, and a subspace that leaves some of the items out."""
     values = {"form": form, "ease_exponent": exponent, "filter_beta": exponent, "ridge": ridge}
-    values |= {"dimension": 8, "degree_prior": 2.0, "blend": 0.5}
+    values |= {"dimension": 8, "degree_prior": 2.0, "blend": 0.5, "popularity": 0.25}
     return EXACT(ExactConfig.model_validate({**values, **settings}))
 
 

@@ -204,7 +204,7 @@ def test_private_interactions_count_in_ease_alone(form):
 
 # --- forms, refusals and requests that change nothing -----------------------------------------------------------------
 
-OPEN = {"filter_beta": None, "blend": None}
+OPEN = {"filter_beta": None, "blend": None, "popularity": None}
 
 
 def test_auto_takes_what_ranks_best_or_the_filter_where_that_is_as_good_and_says_why(monkeypatch):
@@ -250,6 +250,7 @@ def test_data_of_which_nothing_can_be_held_out_trains_too():
     data = Interactions.of(numbered_catalog(3, 3), [0, 1, 2], [0, 1, 1])
     trained, _ = train(exact("auto", **OPEN), data)
     assert (trained.config.form, trained.config.filter_beta, trained.config.blend) == ("spectral", 0.3, 0.0)
+    assert trained.config.popularity == 0.25
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -16,7 +16,14 @@ from retract.systems.exact.shipping import ShippedModel, gaussian_deviation, noi
 from retract.systems.exact.tuning import tune
 from tests.samples import checkerboard, numbered_catalog, random_interactions
 
-SPECTRAL = {"form": "spectral", "dimension": 12, "degree_prior": 2.0, "blend": 0.0}
+SPECTRAL = {
+    "form": "spectral",
+    "dimension": 12,
+    "degree_prior": 2.0,
+    "blend": 0.0,
+    "popularity": 0.25,
+    "filter_beta": 0.4,
+}
 FORMS = [{"form": "ease", "ridge": 2.0}, {"form": "filter", "filter_beta": 0.4}, SPECTRAL]
 
 

@@ -25,6 +25,7 @@ from retract.cli.options import (
     with_options,
 )
 from retract.cli.output import emit, facts, grid, metric, note, progress_bars, size, span, telling_what_is_left
+from retract.cli.usage import UsageError
 from retract.errors import ConfigError, FolderError
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def _with_backbone(settings: dict[str, str], backbone: str | None) -> dict[str, 
 @app.command()
 @with_options
 def tune(
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="exact.", show_default=False)],
     source: DataOptions,
     share: Share = None,
     test: Test = None,
@@ -176,14 +178,15 @@ def tune(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Find settings of `exact` on a held-out tenth of what is shared; what --test keeps out is never looked at."""
+    """Find settings of `exact` on a fifth of what some users share; what --test keeps out is never looked at."""
     from retract.stores.learning import Choice, Parts
     from retract.systems.exact import EXACT, ExactConfig
     from retract.systems.exact.tuning import tune as tune_exact
     from retract.systems.registry import make_system
 
-    config = make_system("exact", settings_of(setting or [])).config
-    assert isinstance(config, ExactConfig)
+    config = make_system(system, settings_of(setting or [])).config
+    if not isinstance(config, ExactConfig):
+        raise UsageError(f"tune knows how to choose settings of exact, not of {system}")
     values = {name: _numbers(name, text) for name, text in settings_of(grid_of or []).items()}
     for name, numbers in values.items():
         for number in numbers:
@@ -200,12 +203,15 @@ def tune(
         for one in found[:SHOWN]
     ]
     columns = [*names, "recall@20", "ndcg@20", "seconds"]
-    best = " ".join(f"--set {name}={value:g}" for name, value in found[0].settings.items())
+    given = [f"--set {one}" for one in setting or [] if not one.startswith("form=")]
+    chosen = [f"--set {name}={value:g}" for name, value in found[0].settings.items()]
+    best = " ".join([f"--set form={found[0].form}", *given, *chosen])
     candidates = [
         {"settings": dict(one.settings), "recall@20": one.recall, "ndcg@20": one.ndcg, "seconds": one.seconds}
         for one in found
     ]
-    fields = {"system": "exact", "best": dict(found[0].settings), "candidates": candidates}
+    best_of_all = dict(found[0].settings)
+    fields = {"system": "exact", "form": found[0].form, "best": best_of_all, "candidates": candidates}
     read = "".join(f"--{name} {value} " for name, value in options_of(source.columns, source.at_least_rating))
     hint = f"Next: retract train exact --data {source.data} {read}{best} --out DIR"
     emit(fields, as_json, grid(columns, rows, numeric=columns), hint)

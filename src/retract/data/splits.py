@@ -9,8 +9,10 @@ from retract.data.interactions import Interactions
 from retract.errors import ConfigError
 
 
-def split_per_user(interactions: Interactions, test: float = 0.2, seed: int = 0) -> tuple[Interactions, Interactions]:
-    """Hold out a random part of every user's interactions.
+def split_per_user(
+    interactions: Interactions, test: float = 0.2, seed: int = 0, *, latest: bool = False
+) -> tuple[Interactions, Interactions]:
+    """Hold out a random part of every user's interactions, or the latest.
 
     Each user keeps at least one interaction to train on, so a user with a single one is never tested.
 
@@ -18,6 +20,8 @@ def split_per_user(interactions: Interactions, test: float = 0.2, seed: int = 0)
     ----------
     test
         The part to hold out, in (0, 1); rounded per user to whole interactions.
+    latest
+        Hold out what the timestamps say was last; equal times are drawn.
 
     Returns
     -------
@@ -26,12 +30,15 @@ def split_per_user(interactions: Interactions, test: float = 0.2, seed: int = 0)
     Raises
     ------
     ConfigError
-        If `test` lies outside (0, 1).
+        If `test` lies outside (0, 1), or the latest are asked for of data without timestamps.
     """
     if not 0 < test < 1:
         raise ConfigError(f"test part {test:g} lies outside (0, 1)")
-    order = streams.bits(seed, 0, interactions.users, "split", interactions.items)
-    by_user = np.lexsort((order, interactions.users))
+    if latest and interactions.timestamps is None:
+        raise ConfigError("the data has no timestamps, so nothing is the latest: hold out a random part")
+    drawn = streams.bits(seed, 0, interactions.users, "split", interactions.items)
+    first = -interactions.timestamps if latest and interactions.timestamps is not None else np.zeros(len(interactions))
+    by_user = np.lexsort((drawn, first, interactions.users))
     rank = np.empty(len(interactions), dtype=np.int64)
     rank[by_user] = np.arange(len(interactions)) - interactions.indptr[interactions.users]
     degrees = interactions.user_degrees()

@@ -53,9 +53,13 @@ class ExactConfig(SystemConfig):
         float, Field(gt=0, description="Spectral: regularisation of a user; grows with the root of what it did.")
     ] = 1.2
     popularity: Annotated[
-        float,
-        Field(ge=0, le=1, description="Spectral: an item of degree D is read at D^-this, and scored at D^this."),
-    ] = 0.25
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            description="Spectral: an item of degree D is read at D^-this, and scored at D^this; found likewise.",
+        ),
+    ] = None
     blend: Annotated[
         float | None,
         Field(ge=0, description="Spectral: weight of the filter beside it; found on a part held out unless given."),

@@ -79,6 +79,7 @@ class FilterRecommender:
 
 def folding_numbers(config: ExactConfig) -> dict[str, float]:
     """The settings by which users are folded in, as `FoldIn` names them."""
+    assert config.popularity is not None
     return {
         "unobserved": config.unobserved,
         "ridge": config.fold_ridge,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,9 @@ from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.reading import FilterRecommender, folding_of
 from retract.systems.exact.tables import Tables
 
-BETAS, BLENDS = (0.1, 0.2, 0.3, 0.4, 0.5), (0.0, 0.5, 1.0, 2.0, 4.0)
-"""What is tried: the filter's β, and its weight beside the spectral form."""
-USUAL_BETA = 0.3
+BETAS, POPULARITIES, BLENDS = (0.1, 0.2, 0.3, 0.4, 0.5), (0.1, 0.25, 0.4), (0.0, 0.5, 1.0, 2.0, 4.0)
+"""What is tried: the filter's β, the popularity of the spectral form, and the filter's weight beside it."""
+USUAL: Mapping[str, float] = {"filter_beta": 0.3, "popularity": 0.25, "blend": 0.0}
 """Where nothing can be held out."""
 AS_GOOD = 0.98
 """Of the best NDCG: where the filter alone reaches it, it is taken, for it forgets in milliseconds."""
@@ -51,11 +51,12 @@ class Remembered:
 
 
 def parts_of(shared: Interactions, part: float, judges: int, seed: int) -> tuple[Interactions, Interactions]:
-    """What is trained on, and a part of so many users, half of all at most, by which they judge; drawn by the seed.
+    """What is trained on, and a part of so many users, half of all at most, by which they judge.
 
-    The others' data stay whole: settings depend on how much is known, and what is trained on should be as dense as all.
+    The users are drawn by the seed, and their part is what they did last, or where there are no times a draw. The
+    others' data stay whole: settings depend on how much is known, and what is trained on should be as dense as all.
     """
-    held_out = split_per_user(shared, part, seed)[1]
+    held_out = split_per_user(shared, part, seed, latest=shared.timestamps is not None)[1]
     users = held_out.active_users()
     order = np.argsort(streams.bits(seed, 0, users, "judges"))
     judge = held_out.of_users(np.sort(users[order[: min(judges, (len(users) + 1) // 2)]]))
@@ -76,7 +77,8 @@ def settled(shared: Interactions, config: ExactConfig, seed: int) -> tuple[Exact
             "filter",
             f"the spectral form would take about {seconds:.2g} s, and {config.slow_seconds:g} s are slow",
         )
-    if form != "auto" and config.filter_beta is not None and (form == "filter" or config.blend is not None):
+    needed = ("filter_beta",) if form == "filter" else tuple(USUAL)
+    if form != "auto" and all(getattr(config, name) is not None for name in needed):
         return config.model_copy(update={"form": form}), {"why": why}
     found = _found(shared, config, form, seed)
     if form == "auto":
@@ -85,26 +87,31 @@ def settled(shared: Interactions, config: ExactConfig, seed: int) -> tuple[Exact
 
 
 def _found(shared: Interactions, config: ExactConfig, form: str, seed: int) -> Mapping[str, Any]:
-    """β, then the blend, then the form, each the best by NDCG@20 of what is left open."""
+    """β, the popularity, the blend of the two, and the form, each by the best NDCG@20 of what is left open."""
     train, judge = parts_of(shared, HELD_OUT, JUDGES, seed)
-    betas = BETAS if config.filter_beta is None else (config.filter_beta,)
-    blends = BLENDS if config.blend is None else (config.blend,)
     if not len(judge):
-        beta = USUAL_BETA if config.filter_beta is None else config.filter_beta
-        return {"form": "spectral" if form == "auto" else form, "filter_beta": beta, "blend": blends[0]}
+        usual = {name: value for name, value in USUAL.items() if getattr(config, name) is None}
+        return {"form": "spectral" if form == "auto" else form, **usual}
 
-    def ndcg(model: Recommender) -> float:
-        return float(evaluate(model, train, judge).ndcg.mean())
+    def best(name: str, values: Iterable[float], made: Callable[[ExactConfig], Recommender]) -> tuple[float, float]:
+        """The value of a setting that ranks best, and its NDCG; of one that is given there is no other."""
+        given = getattr(config, name)
+        found = {}
+        for value in values if given is None else (given,):
+            tried = made(config.model_copy(update={name: value}))
+            found[value] = float(evaluate(tried, train, judge).ndcg.mean())
+        value = max(found, key=found.__getitem__)
+        return value, found[value]
 
     tables = Tables(filter_gram(train, config), {"degrees": train.item_degrees()})
-    filters = {beta: FilterRecommender(tables, config.model_copy(update={"filter_beta": beta})) for beta in betas}
-    alone = {beta: ndcg(filters[beta]) for beta in betas}
-    beta = max(alone, key=alone.__getitem__)
+    beta, alone = best("filter_beta", BETAS, lambda tried: FilterRecommender(tables, tried))
     if form == "filter":
         return {"form": form, "filter_beta": beta}
-    folding = folding_of({**tables.dense, **folding_tables(train, config)}, config)
-    both = [Remembered(folding), Remembered(filters[beta])]
-    mixed = {blend: ndcg(Mixed(both, [1.0, blend])) for blend in blends}
-    blend = max(mixed, key=mixed.__getitem__)
-    as_good = form == "auto" and alone[beta] >= AS_GOOD * mixed[blend]
-    return {"form": "filter" if as_good else "spectral", "filter_beta": beta, "blend": blend}
+    model = {**tables.dense, **folding_tables(train, config)}
+    popularity, _ = best("popularity", POPULARITIES, lambda tried: folding_of(model, tried))
+    chosen = {"filter_beta": beta, "popularity": popularity}
+    config = config.model_copy(update=chosen)
+    both = [Remembered(folding_of(model, config)), Remembered(FilterRecommender(tables, config))]
+    blend, mixed = best("blend", BLENDS, lambda tried: Mixed(both, [1.0, tried.blend or 0.0]))
+    as_good = form == "auto" and alone >= AS_GOOD * mixed
+    return {"form": "filter" if as_good else "spectral", **chosen, "blend": blend}

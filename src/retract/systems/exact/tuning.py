@@ -18,7 +18,7 @@ from retract.systems.exact.settling import HELD_OUT, parts_of, settled
 GRIDS: Mapping[str, Mapping[str, Sequence[float]]] = {
     "ease": {"ease_exponent": (0.25, 0.5, 0.75), "ridge": (10, 20, 50, 100, 200)},
     "filter": {"filter_prior": (0, 5, 20), "filter_beta": (0.1, 0.2, 0.3, 0.4, 0.5)},
-    "spectral": {"degree_prior": (5, 20, 50), "popularity": (0.15, 0.25, 0.35), "blend": (0, 2)},
+    "spectral": {"degree_prior": (5, 20, 50), "popularity": (0.1, 0.25, 0.4), "blend": (0, 2)},
 }
 """Candidates by form."""
 JUDGES = 5000
@@ -27,8 +27,9 @@ JUDGES = 5000
 
 @dataclass(frozen=True)
 class Candidate:
-    """Settings, how well they rank what was held out of the shared data, and the seconds they took."""
+    """Settings and form, how well they rank what was held out of the shared data, and the seconds they took."""
 
+    form: str
     settings: Mapping[str, float]
     recall: float
     ndcg: float
@@ -81,6 +82,6 @@ def tune(
         model = solve(train, tried).model
         means = evaluate(recommender_of(model, tried), train, judge)
         recall, ndcg = float(means.recall.mean()), float(means.ndcg.mean())
-        found.append(Candidate(settings, recall, ndcg, round(watch.seconds, 3)))
+        found.append(Candidate(tried.form, settings, recall, ndcg, round(watch.seconds, 3)))
     progress("tuning", len(candidates), len(candidates))
     return sorted(found, key=lambda candidate: -candidate.ndcg)
