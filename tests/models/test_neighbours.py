@@ -1,5 +1,7 @@
 """The large-catalog form of the Gram matrix, against a dense matrix and a sort: the same entries to the last bit."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -80,7 +82,7 @@ def test_after_any_history_it_is_what_it_would_be_from_nothing(seed, m, slack, e
     for _ in range(8):
         before, held = held, next_of(held, draw)
         old, old_gram = table, dense_gram(before, exponent)
-        table = table.changed(change_between(before, held, exponent), retained_of(held, exponent))
+        table = table.changed(change_between(before, held, exponent), partial(retained_of, held, exponent))
         assert_serves(table, dense_gram(held, exponent))
         assert_serves(old, old_gram)  # its readers see no change
 
@@ -100,7 +102,7 @@ def test_histories_drop_entries_and_sum_rows_anew_and_fill_lists():
         table = Neighbours.made(retained_of(held, 0.5), 2, 5)
         for _ in range(8):
             before, held = held, next_of(held, draw)
-            table = table.changed(change_between(before, held, 0.5), retained_of(held, 0.5))
+            table = table.changed(change_between(before, held, 0.5), partial(retained_of, held, 0.5))
             summed.append(table.summed)
             listed.append(table.tables["lengths"].tolist())
             complete.append(table.complete.mean())
@@ -115,7 +117,7 @@ def test_a_whole_user_who_leaves_changes_lists_without_their_being_summed_anew()
     table = Neighbours.made(retained_of(held, 1.0), 5, 30)
     after = held.copy()
     after[7] = False
-    new = table.changed(change_between(held, after, 1.0), retained_of(after, 1.0))
+    new = table.changed(change_between(held, after, 1.0), partial(retained_of, after, 1.0))
     assert new.summed == 0
     assert_serves(new, dense_gram(after, 1.0))
 
@@ -124,11 +126,11 @@ def test_nothing_is_left_when_everybody_has_left():
     held = np.random.default_rng(0).random((10, 12)) < 0.4
     gone = np.zeros_like(held)
     table = Neighbours.made(retained_of(held, 1.0), 3, 1)
-    table = table.changed(change_between(held, gone, 1.0), retained_of(gone, 1.0))
+    table = table.changed(change_between(held, gone, 1.0), partial(retained_of, gone, 1.0))
     assert_serves(table, dense_gram(gone, 1.0))
-    assert table.matrix.nnz == 0
+    assert table.total.nnz == 0
     same = change_between(gone, gone, 1.0)
-    assert table.changed(same, retained_of(gone, 1.0)) is table
+    assert table.changed(same, partial(retained_of, gone, 1.0)) is table
 
 
 @given(SEEDS, SIZES, SLACKS)
@@ -144,7 +146,7 @@ def test_a_catalog_grows(seed, m, slack):
         before, held = held, held.copy()
         held[:, :n_items] |= draw.random((14, n_items)) < 0.2
         change = change_between(before[:, :n_items], held[:, :n_items], 0.5)
-        table = table.changed(change, retained_of(held[:, :n_items], 0.5))
+        table = table.changed(change, partial(retained_of, held[:, :n_items], 0.5))
         assert_serves(table, dense_gram(held[:, :n_items], 0.5))
 
 
@@ -154,14 +156,14 @@ def test_it_comes_back_from_its_tables_and_goes_on(seed, m, slack):
     start = draw.random((14, 18)) < 0.35
     held = next_of(start, draw)
     table = Neighbours.made(retained_of(start, 0.5), m, slack)
-    table = table.changed(change_between(start, held, 0.5), retained_of(held, 0.5))
+    table = table.changed(change_between(start, held, 0.5), partial(retained_of, held, 0.5))
     again = Neighbours.read(table.tables)
     assert again.tables.keys() == table.tables.keys()
     for name, part in table.tables.items():
         np.testing.assert_array_equal(again.tables[name], part)
         assert again.tables[name].dtype == part.dtype
     after = next_of(held, draw)
-    again = again.changed(change_between(held, after, 0.5), retained_of(after, 0.5))
+    again = again.changed(change_between(held, after, 0.5), partial(retained_of, after, 0.5))
     assert_serves(again, dense_gram(after, 0.5))
 
 
@@ -172,12 +174,12 @@ def test_what_is_served_alone_tells_nothing_of_former_changes(seed, m, slack):
     table = Neighbours.made(retained_of(held, 0.5), m, slack)
     for _ in range(3):
         before, held = held, next_of(held, draw)
-        table = table.changed(change_between(before, held, 0.5), retained_of(held, 0.5))
+        table = table.changed(change_between(before, held, 0.5), partial(retained_of, held, 0.5))
     fresh = Neighbours.made(retained_of(held, 0.5), m, slack).served_only().tables
     for name, part in table.served_only().tables.items():
         np.testing.assert_array_equal(fresh[name], part)
     after = next_of(held, draw)
-    again = table.served_only().changed(change_between(held, after, 0.5), retained_of(after, 0.5))
+    again = table.served_only().changed(change_between(held, after, 0.5), partial(retained_of, after, 0.5))
     assert_serves(again, dense_gram(after, 0.5))
 
 
@@ -195,7 +197,7 @@ def test_scores_are_sums_over_the_served_lists_for_few_users_and_for_many():
     np.testing.assert_allclose(table.of(users[:7]), many[:7], rtol=1e-12)
     assert table.of(users[:1]).dtype == np.float64
     assert table.of(users[:0]).shape == (0, 30)
-    np.testing.assert_array_equal(table.matrix.toarray(), served)
+    np.testing.assert_array_equal(table.total.toarray(), served)
 
 
 def test_a_row_sum_is_the_same_with_the_transposed_matrix_at_hand_and_without():
@@ -217,6 +219,6 @@ def test_equal_sums_at_the_end_of_a_list_go_to_the_lower_items():
     assert table.lists(np.array([0, 8]))[0].tolist() == [[1, 2, 3], [0, 1, 2]]
     after = held.copy()
     after[0, 1] = False
-    table = table.changed(change_between(held, after, 0.0), retained_of(after, 0.0))
+    table = table.changed(change_between(held, after, 0.0), partial(retained_of, after, 0.0))
     assert table.lists(np.array([0, 8]))[0].tolist() == [[2, 3, 4], [0, 2, 3]]
     assert (table.lists(np.array([0]))[1] / UNIT == 4 * 2**30).all()

@@ -17,12 +17,21 @@ from retract.systems.exact import EXACT, ExactConfig
 from retract.systems.exact.closed_form import solve
 from retract.systems.system import System
 
-FORMS = ["ease", "filter", "spectral"]
+FORMS = ["ease", "filter", "neighbours", "spectral"]
+"""The filter by all sums, and by the largest of each item."""
+NEIGHBOURS = 7
 
 
 def exact(form: str, exponent: float = 0.5, ridge: float = 2.0, **settings: object) -> System:
     """Nothing left to be found; a λ so small that mistakes show, and a subspace that leaves some of the items out."""
-    values = {"form": form, "ease_exponent": exponent, "filter_beta": exponent, "ridge": ridge}
+    kept = NEIGHBOURS if form == "neighbours" else 0
+    values = {
+        "form": "filter" if kept else form,
+        "neighbours": kept,
+        "ease_exponent": exponent,
+        "filter_beta": exponent,
+        "ridge": ridge,
+    }
     values |= {"dimension": 8, "degree_prior": 2.0, "blend": 0.5, "popularity": 0.25}
     return EXACT(ExactConfig.model_validate({**values, **settings}))
 

@@ -9,7 +9,7 @@ from retract.data import Interactions, Sharing
 from retract.errors import ConfigError, DataError, FederationError
 from retract.evaluation.ranking import evaluate
 from retract.federation import Broadcast, LocalEngine, payload_bytes
-from retract.models.gram import gram_of
+from retract.models.gram import UNIT, gram_of
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of
 from retract.systems.base import Trained, new_run, task_spec
@@ -25,6 +25,10 @@ TRAIN, TEST = checkerboard()
 DATA = random_interactions(1, n_users=50, n_items=60)
 
 
+MANY = {form: {"neighbours": 25} if form == "neighbours" else {} for form in FORMS}
+"""A group of `TRAIN` has 20 items."""
+
+
 def recall(system: System, trained, devices: MemoryDevices, users=None) -> float:
     found = evaluate(reader(system, trained, devices), devices.interactions, TEST)
     return found.mean(users)["recall@20"]
@@ -36,14 +40,14 @@ def recall(system: System, trained, devices: MemoryDevices, users=None) -> float
 @pytest.mark.parametrize("share", [0.5, 1])
 @pytest.mark.parametrize("form", FORMS)
 def test_it_finds_the_held_out_items(form, share):
-    system = exact(form)
+    system = exact(form, **MANY[form])
     trained, devices = train(system, TRAIN, share)
     assert recall(system, trained, devices) > 0.95
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_user_who_shares_nothing_is_recommended_from_a_private_history(form):
-    system, keeping = exact(form), np.arange(6)
+    system, keeping = exact(form, **MANY[form]), np.arange(6)
     trained, devices = train(system, TRAIN, np.r_[np.zeros(6), np.ones(34)])
     assert len(trained.shared.of_users(keeping)) == 0
     assert recall(system, trained, devices, keeping) > 0.95
@@ -103,8 +107,13 @@ def textbook_filter(shared: Interactions, history: np.ndarray, config: ExactConf
     """x D^-β R̃ᵀR̃ D^β."""
     full = shared.csr().toarray().astype(float)
     by_user, by_item = (np.maximum(full.sum(axis) + config.filter_prior, 1) for axis in (1, 0))
-    normalised = by_user[:, None] ** -0.5 * full * by_item**-0.5
-    return history * by_item**-config.filter_beta @ (normalised.T @ normalised) * by_item**config.filter_beta
+    gram = full.T @ (full / by_user[:, None])
+    if config.neighbours:
+        np.fill_diagonal(gram, 0)
+        places = np.argsort(-np.rint(gram / UNIT), axis=1, kind="stable")[:, config.neighbours :]
+        np.put_along_axis(gram, places, 0, axis=1)
+    normalised = by_item[:, None] ** -0.5 * gram * by_item**-0.5
+    return history * by_item**-config.filter_beta @ normalised * by_item**config.filter_beta
 
 
 def textbook_folding(shared: Interactions, history: np.ndarray, trained: Trained) -> np.ndarray:
@@ -126,7 +135,7 @@ def textbook_scores(form: str, history: np.ndarray, trained: Trained) -> np.ndar
     if form == "ease":
         return history @ textbook_ease(shared, config.ease_exponent, config.ridge)
     scores = textbook_filter(shared, history, config)
-    if form == "filter":
+    if form != "spectral":
         return scores
     both = textbook_folding(shared, history, trained), scores
     first, second = ((part - part.mean(1, keepdims=True)) / part.std(1, keepdims=True) for part in both)

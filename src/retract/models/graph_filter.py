@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+
+from retract.models.neighbours import Neighbours
 
 
 class ChangedGram:
@@ -41,13 +44,36 @@ class ChangedGram:
             self.base, self.change = total, sp.csr_matrix(total.shape)
         return self.base
 
+    def over(self, n_items: int) -> ChangedGram:
+        """The same over a larger catalog, in which nobody has touched the new items yet."""
+        total = self.total
+        more = n_items - total.shape[0]
+        if not more:
+            return self
+        indptr = np.append(total.indptr, np.full(more, total.indptr[-1], dtype=total.indptr.dtype))
+        return ChangedGram(sp.csr_matrix((total.data, total.indices, indptr), shape=(n_items, n_items)))
+
+    @property
+    def tables(self) -> dict[str, NDArray[Any]]:
+        """Named arrays: "indptr", "indices" and "values"."""
+        total = self.total
+        return {"indptr": total.indptr, "indices": total.indices, "values": total.data}
+
+    @classmethod
+    def read(cls, tables: Mapping[str, NDArray[Any]]) -> ChangedGram:
+        """Back from `tables`."""
+        n = len(tables["indptr"]) - 1
+        return cls(sp.csr_matrix((tables["values"], tables["indices"], tables["indptr"]), shape=(n, n)))
+
     def of(self, users: sp.csr_matrix) -> NDArray[np.float64]:
         """Rows of users times G + Δ, dense, shape [len(users), n]."""
         product: NDArray[np.float64] = (users @ self.base).toarray()
         return product + (users @ self.change).toarray() if self.change.nnz else product
 
 
-def filtered(users: sp.csr_matrix, gram: ChangedGram, degrees: NDArray[Any], beta: float) -> NDArray[np.float64]:
+def filtered(
+    users: sp.csr_matrix, gram: ChangedGram | Neighbours, degrees: NDArray[Any], beta: float
+) -> NDArray[np.float64]:
     """Scores x D^{-β-1/2} G D^{β-1/2}, shape [len(users), n_items].
 
     With G weighted by 1/|D_u| this is x D^{-β} R̃ᵀR̃ D^β with R̃ = D_U^{-1/2} X D^{-1/2}; β = 1/2 is GF-CF without its
@@ -58,7 +84,7 @@ def filtered(users: sp.csr_matrix, gram: ChangedGram, degrees: NDArray[Any], bet
     users
         The users' rows x, shape [n, n_items].
     gram
-        G.
+        G, or the largest of its entries.
     degrees
         Interactions per item in the data that G was made from, and a prior where there is one, shape [n_items].
     beta

@@ -214,7 +214,7 @@ class Neighbours:
         old.values.take(self._place, axis=0, out=arena.lists.values[:n], mode="clip")
         return Neighbours(arena, np.arange(n), self.complete, self.m)
 
-    def changed(self, change: sp.csr_matrix, retained: Retained) -> Neighbours:
+    def changed(self, change: sp.csr_matrix, retained: Callable[[], Retained]) -> Neighbours:
         """The neighbours of G + C.
 
         Parameters
@@ -222,7 +222,7 @@ class Neighbours:
         change
             C, signed, symmetric, exact, without explicit zeros, shape [n_items, n_items].
         retained
-            What G + C is summed from. Only read where a list has become too short.
+            What G + C is summed from. Only asked where a list has become too short.
         """
         touched = np.flatnonzero(np.diff(change.indptr))
         if not len(touched):
@@ -241,7 +241,8 @@ class Neighbours:
             lists, complete[rows] = moving.moved(rows, self._arena.lists[self._place[rows]], self.complete[rows])
             arena.lists[room[begin : begin + step]] = lists
             short.append(rows[~complete[rows] & (lists.values[:, self.m - 1] == 0)])
-        new._sum_anew(np.concatenate(short), retained)
+        if len(again := np.concatenate(short)):
+            new._sum_anew(again, retained())
         return new
 
     def _sum_anew(self, items: Codes, retained: Retained) -> None:
@@ -268,7 +269,7 @@ class Neighbours:
         return new
 
     @cached_property
-    def matrix(self) -> sp.csr_matrix:
+    def total(self) -> sp.csr_matrix:
         """What is served as one matrix, shape [n_items, n_items], zero on the diagonal; indices in no order."""
         ids, values = self.lists(np.arange(self.n_items))
         listed = values > 0
@@ -278,7 +279,7 @@ class Neighbours:
     def of(self, users: sp.csr_matrix) -> NDArray[np.float64]:
         """Rows of users times what is served, dense, shape [len(users), n_items]. G's diagonal has no part in it."""
         if users.shape[0] > self.few:
-            product: NDArray[np.float64] = (users @ self.matrix).toarray()
+            product: NDArray[np.float64] = (users @ self.total).toarray()
             return product
         found = np.empty((users.shape[0], self.n_items))
         for row, (begin, end) in enumerate(zip(users.indptr[:-1], users.indptr[1:], strict=True)):

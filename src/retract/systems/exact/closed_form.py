@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from retract.data import Interactions
 from retract.federation import Arrays
 from retract.models.ease import regularised_inverse
-from retract.models.gram import gram_of, rows
+from retract.models.gram import gram_of, rows, user_weights
 from retract.models.graph_filter import ChangedGram
+from retract.models.neighbours import Neighbours, Retained
 from retract.models.subspace import Subspace, iterated
 from retract.systems.exact.config import NOISE, OVERSAMPLING, SPECTRUM, ExactConfig, require_memory
 from retract.systems.exact.tables import Tables
@@ -55,9 +56,16 @@ def solve(shared: Interactions, config: ExactConfig, reason: str = "training") -
     return Solved(Tables(filter_gram(shared, config), dense), how)
 
 
-def filter_gram(shared: Interactions, config: ExactConfig) -> ChangedGram:
-    """The filter's sums."""
+def filter_gram(shared: Interactions, config: ExactConfig) -> ChangedGram | Neighbours:
+    """The filter's sums, or the largest of each item's."""
+    if kept := config.neighbours_for(shared):
+        return Neighbours.made(retained_sums(shared, config), kept, kept // 2)
     return ChangedGram(gram_of(shared, 1.0, config.filter_prior))
+
+
+def retained_sums(shared: Interactions, config: ExactConfig) -> Retained:
+    """What the filter's sums are made from."""
+    return Retained(rows(shared), user_weights(shared.user_degrees(), 1.0, config.filter_prior))
 
 
 def folding_tables(shared: Interactions, config: ExactConfig) -> dict[str, NDArray[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from retract.data import Interactions
@@ -21,6 +22,8 @@ Form = Literal["ease", "filter", "spectral"]
 OVERSAMPLING, NOISE, SPECTRUM = 16, 1.1, 0.5
 """Of the subspace: columns beyond d; what stands out less than so many times the noise is dropped; columns go with
 their singular values to this power. Tuned with PersonalFR's on validation parts."""
+NEIGHBOURS, BYTES_A_SUM, LARGEST_GRAM = 128, 12, 4e9
+"""How many sums of each item are kept where the whole Gram matrix might take more bytes than the last."""
 PRODUCTS, FACTORS = 0.8e9, 12e9
 """Sparse and dense multiplications a second on one thread, by which `ExactConfig.seconds_for` estimates."""
 
@@ -73,6 +76,15 @@ class ExactConfig(SystemConfig):
         Field(ge=0, le=1, description="Filter: β of x D^-β R̃ᵀR̃ D^β; found on a part held out unless given."),
     ] = None
 
+    neighbours: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="Filter: how many of each item's sums with others are kept, the largest; 0 for all. Unless "
+            "given all, or 128 where all might take more than 4 GB.",
+        ),
+    ] = None
+
     ease_exponent: Annotated[
         float, Field(ge=0, le=1, description="In EASE's sums a user of n interactions weighs n^-α.")
     ] = 0.5
@@ -95,6 +107,13 @@ class ExactConfig(SystemConfig):
         width = self.dimension_for(shared) + OVERSAMPLING
         products, factors = 2 * len(shared) * width, 3 * shared.n_items * width**2
         return self.steps * (products / PRODUCTS + factors / FACTORS) / threads()
+
+    def neighbours_for(self, shared: Interactions) -> int:
+        """How many of each item's sums are kept, 0 for all."""
+        if self.neighbours is not None:
+            return self.neighbours
+        pairs = min(int((shared.user_degrees().astype(np.float64) ** 2).sum()), shared.n_items**2)
+        return NEIGHBOURS if BYTES_A_SUM * pairs > LARGEST_GRAM else 0
 
     def dimension_for(self, shared: Interactions) -> int:
         """D."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-import numpy as np
 import scipy.sparse as sp
 
 from retract.data import Interactions
@@ -103,18 +103,19 @@ class ExactServer:
 
         With `count_private`, what is unshared still counts as private, so the model stays; an erasure sums anew.
         """
-        watch, config, retained = Stopwatch(), _config_of(trained), trained.shared - withdrawal.forget
+        watch, config = Stopwatch(), _config_of(trained)
+        retained = cache(lambda: trained.shared - withdrawal.forget)
         progress("unlearning", 0, 1)
         if not config.count_private:
-            users = np.unique(withdrawal.forget.users)
-            solved = resolve(trained.model, trained.shared, retained, users, config)
+            own = trained.shared.of_users(withdrawal.forget.active_users())
+            solved = resolve(trained.model, own, own - withdrawal.forget, retained, config)
         elif withdrawal.kind == "unshare":
             solved = Solved(trained.model, {"method": "nothing to change", "why": "private interactions count too"})
         else:
-            solved = _solve_through_clients(retained.n_items, config, engine, seed)
+            solved = _solve_through_clients(trained.shared.n_items, config, engine, seed)
         progress("unlearning", 1, 1)
         record: dict[str, object] = {"stage": "unlearn", "request": withdrawal.request_id}
-        return _trained(solved, config, retained, trained.seed, trained.log, record, watch)
+        return _trained(solved, config, retained(), trained.seed, trained.log, record, watch)
 
     def extend(
         self,
@@ -141,7 +142,8 @@ class ExactServer:
         if config.count_private:
             solved = _solve_through_clients(after.n_items, config, engine, seed)
         else:
-            solved = resolve(trained.model, before, after, np.unique((shared - before).users), config)
+            users = (shared - before).active_users()
+            solved = resolve(trained.model, before.of_users(users), after.of_users(users), lambda: after, config)
         progress("extending", 1, 1)
         return _trained(solved, config, after, trained.seed, trained.log, {"stage": "extend"}, watch)
 

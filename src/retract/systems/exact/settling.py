@@ -71,6 +71,7 @@ def settled(shared: Interactions, config: ExactConfig, seed: int) -> tuple[Exact
     if config.count_private or config.form == "ease":
         why = "form is set to ease" if config.form == "ease" else "private interactions count, for EASE alone"
         return config.model_copy(update={"form": "ease"}), {"why": why}
+    config = config.model_copy(update={"neighbours": config.neighbours_for(shared)})
     form, why = config.form, f"form is set to {config.form}"
     if form == "auto" and (seconds := config.seconds_for(shared)) > config.slow_seconds:
         form, why = (

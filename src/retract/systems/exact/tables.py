@@ -1,19 +1,20 @@
-"""Exact's model as named arrays: which form they are, and a Gram matrix that is added up when it is asked for."""
+"""Exact's model as named arrays: which form they are, and sums that are written out when they are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from retract.federation import Arrays
 from retract.models.graph_filter import ChangedGram
+from retract.models.neighbours import Neighbours
 from retract.systems.exact.config import Form
 
-_PARTS = ("indptr", "indices", "values")
+WHOLE, LARGEST = ("indptr", "indices", "values"), ("ids", "values", "lengths", "complete", "limits")
+"""The tables of the filter's sums: of all of them, or of the largest of each item."""
 
 
 class Tables(Mapping[str, NDArray[Any]]):
@@ -22,48 +23,36 @@ class Tables(Mapping[str, NDArray[Any]]):
     Parameters
     ----------
     gram
-        G, read as CSR "indptr", "indices" and "values"; its parts are added up when one is read, as for saving.
+        G, or the largest entries of each of its rows; written out as arrays when one is read, as for saving. Then what
+        is served is a function of the sums alone, whatever they came from.
     dense
         "degrees", interactions per item, int64, shape [n_items]; in spectral form also what users are folded into.
     """
 
-    def __init__(self, gram: ChangedGram, dense: Arrays) -> None:
+    def __init__(self, gram: ChangedGram | Neighbours, dense: Arrays) -> None:
         self.gram, self.dense = gram, dense
+        self.names = (*(WHOLE if isinstance(gram, ChangedGram) else LARGEST), *dense)
 
     @classmethod
     def of(cls, model: Arrays) -> Tables:
         """These tables, or those that were read from a folder."""
         if isinstance(model, Tables):
             return model
-        indptr, indices, values = (model[name] for name in _PARTS)
-        n = len(indptr) - 1
-        dense = {name: table for name, table in model.items() if name not in _PARTS}
-        return cls(ChangedGram(sp.csr_matrix((values, indices, indptr), shape=(n, n))), dense)
+        gram = ChangedGram.read(model) if "indptr" in model else Neighbours.read(model)
+        return cls(gram, {name: table for name, table in model.items() if name not in (*WHOLE, *LARGEST)})
 
-    def over(self, n_items: int) -> Tables:
-        """The same over a larger catalog, in which nobody has touched the new items yet."""
-        total = self.gram.total
-        more = n_items - total.shape[0]
-        if not more:
-            return self
-        indptr = np.append(total.indptr, np.full(more, total.indptr[-1], dtype=total.indptr.dtype))
-        gram = sp.csr_matrix((total.data, total.indices, indptr), shape=(n_items, n_items))
-        degrees = np.append(self.dense["degrees"], np.zeros(more, dtype=np.int64))
-        return Tables(ChangedGram(gram), {**self.dense, "degrees": degrees})
+    @cached_property
+    def _written(self) -> Mapping[str, NDArray[Any]]:
+        return self.gram.tables if isinstance(self.gram, ChangedGram) else self.gram.served_only().tables
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in _PARTS:
-            return self.dense[name]
-        total = self.gram.total
-        parts = dict(zip(_PARTS, (total.indptr, total.indices, total.data), strict=True))
-        part: NDArray[Any] = parts[name]
-        return part
+        return self.dense[name] if name in self.dense else self._written[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter((*_PARTS, *self.dense))
+        return iter(self.names)
 
     def __len__(self) -> int:
-        return len(_PARTS) + len(self.dense)
+        return len(self.names)
 
 
 def form_of(model: Arrays) -> Form:

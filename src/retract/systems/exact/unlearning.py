@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from retract.data import Interactions
 from retract.federation import Arrays
 from retract.models.ease import changed_inverse, inverse_error, with_new_items
 from retract.models.gram import rows, user_weights, weighted_gram
-from retract.systems.exact.closed_form import Solved, folding_tables, solve
+from retract.models.graph_filter import ChangedGram
+from retract.systems.exact.closed_form import Solved, folding_tables, retained_sums, solve
 from retract.systems.exact.config import ExactConfig, require_memory
 from retract.systems.exact.tables import Tables, form_of
 
@@ -70,41 +71,45 @@ def resolve(
     model: Arrays,
     before: Interactions,
     after: Interactions,
-    users: NDArray[np.int64],
+    retained: Callable[[], Interactions],
     config: ExactConfig,
 ) -> Solved:
-    """The closed form of `after`, reached from that of `before`, where only some users' interactions differ.
+    """The closed form of what is retained, reached from that of what was held, where only some users differ.
 
     Parameters
     ----------
     before, after
-        Over the same catalog, that of `model` or one that appends to it.
-    users
-        Codes of the users who differ, ascending.
+        What these users held and hold, over the same catalog, that of `model` or one that appends to it.
+    retained
+        Gives all that is held then; not asked where the difference is enough.
 
     Raises
     ------
     ConfigError
         As of `solve`.
     """
+    users, n_items = np.union1d(before.active_users(), after.active_users()), after.n_items
     form, difference = form_of(model), Difference.between(before, after, users)
     how: dict[str, object] = {"form": form, "rank": len(difference)}
     if form == "ease":
-        require_memory(after.n_items)
-        inverse = with_new_items(model["inverse"], after.n_items, config.ridge)
+        require_memory(n_items)
+        inverse = with_new_items(model["inverse"], n_items, config.ridge)
         if not len(difference):
             return Solved({"inverse": inverse}, {**how, "method": "nothing to change"})
-        return _resolve_inverse(inverse, difference, after, config, how)
-    degrees = np.append(model["degrees"], np.zeros(after.n_items - len(model["degrees"]), dtype=np.int64))
+        return _resolve_inverse(inverse, difference, retained(), config, how)
+    degrees = np.append(model["degrees"], np.zeros(n_items - len(model["degrees"]), dtype=np.int64))
     dense: dict[str, NDArray[Any]] = {"degrees": difference.of_items(degrees)}
     if form == "spectral":
-        dense |= folding_tables(after, config)
+        dense |= folding_tables(retained(), config)
         how["subspace"] = "made anew"
         if not config.blend:
             return Solved(dense, {**how, "method": "closed form"})
-    tables = Tables.of(model).over(after.n_items)
+    gram = Tables.of(model).gram.over(n_items)
     change = weighted_gram(difference.users, difference.weights(1.0, config.filter_prior))
-    return Solved(Tables(tables.gram.plus(change), dense), {**how, "method": "sums changed"})
+    if isinstance(gram, ChangedGram):
+        return Solved(Tables(gram.plus(change), dense), {**how, "method": "sums changed"})
+    gram = gram.changed(change, lambda: retained_sums(retained(), config))
+    return Solved(Tables(gram, dense), {**how, "method": "sums changed", "summed anew": gram.summed})
 
 
 def _resolve_inverse(
