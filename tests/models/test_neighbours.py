@@ -8,9 +8,10 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retract.models import neighbours
+from retract.models import neighbours, retained
 from retract.models.gram import UNIT, rows, user_weights, weighted_gram
-from retract.models.neighbours import Neighbours, Retained
+from retract.models.neighbours import Neighbours
+from retract.models.retained import Retained
 from tests.samples import random_interactions
 
 SEEDS = st.integers(0, 10_000)
@@ -82,14 +83,15 @@ def test_after_any_history_it_is_what_it_would_be_from_nothing(seed, m, slack, e
     for _ in range(8):
         before, held = held, next_of(held, draw)
         old, old_gram = table, dense_gram(before, exponent)
-        table = table.changed(change_between(before, held, exponent), partial(retained_of, held, exponent))
+        table = table.changed(change_between(before, held, exponent), retained_of(held, exponent))
         assert_serves(table, dense_gram(held, exponent))
         assert_serves(old, old_gram)  # its readers see no change
 
 
-@pytest.mark.parametrize(("name", "value"), [("SCRATCH", 40), ("BLOCK", 30), ("KEY_BITS", 10)])
+@pytest.mark.parametrize(("name", "value"), [("SCRATCH", 40), ("retained.BLOCK", 30), ("KEY_BITS", 10)])
 def test_neither_the_size_of_blocks_nor_of_keys_matters(name, value, monkeypatch):
-    monkeypatch.setattr(neighbours, name, value)
+    room = retained if name.startswith("retained.") else neighbours
+    monkeypatch.setattr(room, name.removeprefix("retained."), value)
     for seed in range(5):
         test_after_any_history_it_is_what_it_would_be_from_nothing.hypothesis.inner_test(seed, 3, 2, 0.5)
 
@@ -102,7 +104,7 @@ def test_histories_drop_entries_and_sum_rows_anew_and_fill_lists():
         table = Neighbours.made(retained_of(held, 0.5), 2, 5)
         for _ in range(8):
             before, held = held, next_of(held, draw)
-            table = table.changed(change_between(before, held, 0.5), partial(retained_of, held, 0.5))
+            table = table.changed(change_between(before, held, 0.5), retained_of(held, 0.5))
             summed.append(table.summed)
             listed.append(table.tables["lengths"].tolist())
             complete.append(table.complete.mean())
@@ -117,7 +119,7 @@ def test_a_whole_user_who_leaves_changes_lists_without_their_being_summed_anew()
     table = Neighbours.made(retained_of(held, 1.0), 5, 30)
     after = held.copy()
     after[7] = False
-    new = table.changed(change_between(held, after, 1.0), partial(retained_of, after, 1.0))
+    new = table.changed(change_between(held, after, 1.0), retained_of(after, 1.0))
     assert new.summed == 0
     assert_serves(new, dense_gram(after, 1.0))
 
@@ -126,11 +128,11 @@ def test_nothing_is_left_when_everybody_has_left():
     held = np.random.default_rng(0).random((10, 12)) < 0.4
     gone = np.zeros_like(held)
     table = Neighbours.made(retained_of(held, 1.0), 3, 1)
-    table = table.changed(change_between(held, gone, 1.0), partial(retained_of, gone, 1.0))
+    table = table.changed(change_between(held, gone, 1.0), retained_of(gone, 1.0))
     assert_serves(table, dense_gram(gone, 1.0))
     assert table.total.nnz == 0
     same = change_between(gone, gone, 1.0)
-    assert table.changed(same, partial(retained_of, gone, 1.0)) is table
+    assert table.changed(same, retained_of(gone, 1.0)) is table
 
 
 @given(SEEDS, SIZES, SLACKS)
@@ -146,7 +148,7 @@ def test_a_catalog_grows(seed, m, slack):
         before, held = held, held.copy()
         held[:, :n_items] |= draw.random((14, n_items)) < 0.2
         change = change_between(before[:, :n_items], held[:, :n_items], 0.5)
-        table = table.changed(change, partial(retained_of, held[:, :n_items], 0.5))
+        table = table.changed(change, retained_of(held[:, :n_items], 0.5))
         assert_serves(table, dense_gram(held[:, :n_items], 0.5))
 
 
@@ -156,14 +158,14 @@ def test_it_comes_back_from_its_tables_and_goes_on(seed, m, slack):
     start = draw.random((14, 18)) < 0.35
     held = next_of(start, draw)
     table = Neighbours.made(retained_of(start, 0.5), m, slack)
-    table = table.changed(change_between(start, held, 0.5), partial(retained_of, held, 0.5))
+    table = table.changed(change_between(start, held, 0.5), retained_of(held, 0.5))
     again = Neighbours.read(table.tables)
     assert again.tables.keys() == table.tables.keys()
     for name, part in table.tables.items():
         np.testing.assert_array_equal(again.tables[name], part)
         assert again.tables[name].dtype == part.dtype
     after = next_of(held, draw)
-    again = again.changed(change_between(held, after, 0.5), partial(retained_of, after, 0.5))
+    again = again.changed(change_between(held, after, 0.5), retained_of(after, 0.5))
     assert_serves(again, dense_gram(after, 0.5))
 
 
@@ -174,12 +176,12 @@ def test_what_is_served_alone_tells_nothing_of_former_changes(seed, m, slack):
     table = Neighbours.made(retained_of(held, 0.5), m, slack)
     for _ in range(3):
         before, held = held, next_of(held, draw)
-        table = table.changed(change_between(before, held, 0.5), partial(retained_of, held, 0.5))
+        table = table.changed(change_between(before, held, 0.5), retained_of(held, 0.5))
     fresh = Neighbours.made(retained_of(held, 0.5), m, slack).served_only().tables
     for name, part in table.served_only().tables.items():
         np.testing.assert_array_equal(fresh[name], part)
     after = next_of(held, draw)
-    again = table.served_only().changed(change_between(held, after, 0.5), partial(retained_of, after, 0.5))
+    again = table.served_only().changed(change_between(held, after, 0.5), retained_of(after, 0.5))
     assert_serves(again, dense_gram(after, 0.5))
 
 
@@ -202,15 +204,15 @@ def test_scores_are_sums_over_the_served_lists_for_few_users_and_for_many():
 
 def test_a_row_sum_is_the_same_with_the_transposed_matrix_at_hand_and_without():
     held = np.random.default_rng(2).random((50, 200)) < 0.1
-    retained = retained_of(held, 1.0)
-    given_it = Retained(retained.matrix, retained.weights, sp.csr_matrix(retained.matrix.T.tocsr()))
+    plain = retained_of(held, 1.0)
+    given_it = Retained(plain.matrix, plain.weights, sp.csr_matrix(plain.matrix.T.tocsr()))
     items = np.array([3, 77, 78, 199])
     found: list[np.ndarray] = []
-    for one in (retained, given_it):
+    for one in (plain, given_it):
         one.sum_rows(items, lambda part, sums: found.append(sums))
-    gram = held.T.astype(float) @ (retained.weights[:, None] * held)
+    gram = held.T.astype(float) @ (plain.weights[:, None] * held)
     np.testing.assert_array_equal(found, [gram[items]] * 2)
-    assert retained.transposed is None
+    assert plain.transposed is None
 
 
 def test_equal_sums_at_the_end_of_a_list_go_to_the_lower_items():
@@ -219,6 +221,29 @@ def test_equal_sums_at_the_end_of_a_list_go_to_the_lower_items():
     assert table.lists(np.array([0, 8]))[0].tolist() == [[1, 2, 3], [0, 1, 2]]
     after = held.copy()
     after[0, 1] = False
-    table = table.changed(change_between(held, after, 0.0), partial(retained_of, after, 0.0))
+    table = table.changed(change_between(held, after, 0.0), retained_of(after, 0.0))
     assert table.lists(np.array([0, 8]))[0].tolist() == [[2, 3, 4], [0, 2, 3]]
     assert (table.lists(np.array([0]))[1] / UNIT == 4 * 2**30).all()
+
+
+def test_rows_that_change_are_summed_as_if_all_had_been_laid_out_anew():
+    draw, held = np.random.default_rng(3), np.random.default_rng(2).random((30, 40)) < 0.2
+    kept, weights = retained_of(held[:20, :30], 0.5), partial(user_weights, exponent=0.5)
+    before = held[:20, :30].copy()
+    for step in range(6):
+        n_items = 30 + 2 * step
+        users = np.unique(draw.integers(0, 20 + step, 4))
+        now = held[:, :n_items] & (draw.random((30, n_items)) < draw.choice([0.0, 0.6, 1.0], (30, 1)))
+        larger = np.zeros((max(len(before), 20 + step), n_items), dtype=bool)
+        larger[: len(before), : before.shape[1]] = before
+        larger[users] = now[users]
+        rows = sp.csr_matrix(larger[users].astype(float))
+        old, kept = kept, kept.changed(users, rows, weights(np.diff(rows.indptr)))
+        kept = kept.indexed() if step % 2 else kept
+        for one, held_by in ((old, before), (kept, larger)):
+            found: list[np.ndarray] = []
+            items = np.arange(0, held_by.shape[1], 3)
+            one.sum_rows(items, lambda part, sums, found=found: found.append(sums))
+            gram = held_by.T.astype(float) @ (weights(held_by.sum(1))[:, None] * held_by)
+            np.testing.assert_array_equal(np.concatenate(found), gram[items])
+        before = larger

@@ -175,7 +175,9 @@ class Interactions:
 
     def of_users(self, users: ArrayLike) -> Interactions:
         """The interactions of some users."""
-        return self.where(np.isin(self.users, np.asarray(users)))
+        known = np.unique(np.asarray(users, dtype=np.int64))
+        places = self.places_of(known[(known >= 0) & (known < self.n_users)])[1]
+        return self._map(lambda column: column[places])
 
     def over(self, catalog: Catalog) -> Interactions:
         """The same interactions over a catalog that appends users and items to this one's.

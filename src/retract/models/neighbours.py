@@ -8,88 +8,28 @@ one may have passed. Only a row that has fewer than m left is summed anew, from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from retract.models.gram import UNIT
-from retract.threads import threads
+from retract.models.retained import Retained
 
 Ids = NDArray[np.int32]
 Values = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-BLOCK = 500_000
-"""Entries of G that a thread holds at once: bounds the memory, never the result."""
 SCRATCH = 2_000_000
 """Entries of a change that are laid out densely at once: bounds the memory, never the result."""
 KEY_BITS = 62
 """A key has room for so many bits of value and item together."""
-
-
-@dataclass(eq=False)
-class Retained:
-    """What is retained, from which any rows of G can be summed.
-
-    Parameters
-    ----------
-    matrix
-        X, ones, shape [n_users, n_items].
-    weights
-        ω, shape [n_users]; multiples of `retract.models.gram.UNIT`, not negative.
-    transposed
-        Xᵀ, if it is at hand. Else a few rows find their users by one look through X, and many have it made.
-    """
-
-    matrix: sp.csr_matrix
-    weights: Values
-    transposed: sp.csr_matrix | None = None
-
-    few: ClassVar[int] = 16
-    """Up to n_items / few rows count as few."""
-
-    def sum_rows(self, items: Codes, use: Callable[[Codes, Values], None]) -> None:
-        """Hand some of `items` and their rows of G, dense, to `use`: block by block, on as many threads as we have."""
-        if not len(items):
-            return
-        n_items, holders = self.matrix.shape[1], self._holders(items)
-        begins = holders.indptr.tolist()
-
-        def sum_block(first: int) -> None:
-            part = slice(first, min(first + step, len(items)))
-            sums = np.empty((part.stop - first, n_items))
-            for row in range(first, part.stop):  # by slices and products of C, several times as fast as of two matrices
-                users = holders.indices[begins[row] : begins[row + 1]]
-                sums[row - first] = self.matrix[users].T @ self.weights[users]
-            use(items[part], sums)
-
-        step = max(1, BLOCK // n_items)
-        with ThreadPoolExecutor(min(threads(), -(-len(items) // step))) as pool:
-            list(pool.map(sum_block, range(0, len(items), step)))
-
-    def _holders(self, items: Codes) -> sp.csr_matrix:
-        """Rows of Xᵀ, their own memory, shape [len(items), n_users]."""
-        n_users, n_items = self.matrix.shape
-        if self.transposed is None and len(items) * self.few > n_items:
-            self.transposed = sp.csr_matrix(self.matrix.T.tocsr())
-        if self.transposed is not None:
-            return sp.csr_matrix(self.transposed[items])
-        place = np.zeros(n_items, dtype=np.int64)
-        place[items] = np.arange(len(items))
-        wanted = np.zeros(n_items, dtype=np.bool_)
-        wanted[items] = True
-        at = np.flatnonzero(wanted[self.matrix.indices])
-        users = np.searchsorted(self.matrix.indptr, at, side="right") - 1
-        pairs = place[self.matrix.indices[at]], users
-        return sp.csr_matrix((np.ones(len(at)), pairs), shape=(len(items), n_users))
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +154,7 @@ class Neighbours:
         old.values.take(self._place, axis=0, out=arena.lists.values[:n], mode="clip")
         return Neighbours(arena, np.arange(n), self.complete, self.m)
 
-    def changed(self, change: sp.csr_matrix, retained: Callable[[], Retained]) -> Neighbours:
+    def changed(self, change: sp.csr_matrix, retained: Retained) -> Neighbours:
         """The neighbours of G + C.
 
         Parameters
@@ -222,7 +162,7 @@ class Neighbours:
         change
             C, signed, symmetric, exact, without explicit zeros, shape [n_items, n_items].
         retained
-            What G + C is summed from. Only asked where a list has become too short.
+            What G + C is summed from. Only read where a list has become too short.
         """
         touched = np.flatnonzero(np.diff(change.indptr))
         if not len(touched):
@@ -242,7 +182,7 @@ class Neighbours:
             arena.lists[room[begin : begin + step]] = lists
             short.append(rows[~complete[rows] & (lists.values[:, self.m - 1] == 0)])
         if len(again := np.concatenate(short)):
-            new._sum_anew(again, retained())
+            new._sum_anew(again, retained)
         return new
 
     def _sum_anew(self, items: Codes, retained: Retained) -> None:

@@ -14,7 +14,8 @@ from retract.federation import Arrays
 from retract.models.ease import regularised_inverse
 from retract.models.gram import gram_of, rows, user_weights
 from retract.models.graph_filter import ChangedGram
-from retract.models.neighbours import Neighbours, Retained
+from retract.models.neighbours import Neighbours
+from retract.models.retained import Retained
 from retract.models.subspace import Subspace, iterated
 from retract.systems.exact.config import NOISE, OVERSAMPLING, SPECTRUM, ExactConfig, require_memory
 from retract.systems.exact.tables import Tables
@@ -53,19 +54,20 @@ def solve(shared: Interactions, config: ExactConfig, reason: str = "training") -
         dense |= folding_tables(shared, config)
         if not config.blend:
             return Solved(dense, how)
-    return Solved(Tables(filter_gram(shared, config), dense), how)
+    return Solved(filter_tables(shared, config, dense), how)
 
 
-def filter_gram(shared: Interactions, config: ExactConfig) -> ChangedGram | Neighbours:
-    """The filter's sums, or the largest of each item's."""
+def filter_tables(shared: Interactions, config: ExactConfig, dense: Arrays) -> Tables:
+    """Those of the filter's sums, or of the largest of each item's, beside others."""
     if kept := config.neighbours_for(shared):
-        return Neighbours.made(retained_sums(shared, config), kept, kept // 2)
-    return ChangedGram(gram_of(shared, 1.0, config.filter_prior))
+        retained = retained_sums(shared, config)
+        return Tables(Neighbours.made(retained, kept, kept // 2), dense, retained)
+    return Tables(ChangedGram(gram_of(shared, 1.0, config.filter_prior)), dense)
 
 
 def retained_sums(shared: Interactions, config: ExactConfig) -> Retained:
     """What the filter's sums are made from."""
-    return Retained(rows(shared), user_weights(shared.user_degrees(), 1.0, config.filter_prior))
+    return Retained(rows(shared), user_weights(shared.user_degrees(), 1.0, config.filter_prior)).indexed()
 
 
 def folding_tables(shared: Interactions, config: ExactConfig) -> dict[str, NDArray[Any]]:

@@ -13,10 +13,9 @@ from retract.data import Interactions
 from retract.data.splits import split_per_user
 from retract.evaluation.ranking import evaluate
 from retract.models.recommender import Mixed, Recommender, Scores
-from retract.systems.exact.closed_form import filter_gram, folding_tables
+from retract.systems.exact.closed_form import filter_tables, folding_tables
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.reading import FilterRecommender, folding_of
-from retract.systems.exact.tables import Tables
 
 BETAS, POPULARITIES, BLENDS = (0.1, 0.2, 0.3, 0.4, 0.5), (0.1, 0.25, 0.4), (0.0, 0.5, 1.0, 2.0, 4.0)
 """What is tried: the filter's β, the popularity of the spectral form, and the filter's weight beside it."""
@@ -104,7 +103,7 @@ def _found(shared: Interactions, config: ExactConfig, form: str, seed: int) -> M
         value = max(found, key=found.__getitem__)
         return value, found[value]
 
-    tables = Tables(filter_gram(train, config), {"degrees": train.item_degrees()})
+    tables = filter_tables(train, config, {"degrees": train.item_degrees()})
     beta, alone = best("filter_beta", BETAS, lambda tried: FilterRecommender(tables, tried))
     if form == "filter":
         return {"form": form, "filter_beta": beta}

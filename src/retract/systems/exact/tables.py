@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from retract.federation import Arrays
 from retract.models.graph_filter import ChangedGram
 from retract.models.neighbours import Neighbours
+from retract.models.retained import Retained
 from retract.systems.exact.config import Form
 
 WHOLE, LARGEST = ("indptr", "indices", "values"), ("ids", "values", "lengths", "complete", "limits")
@@ -27,10 +28,13 @@ class Tables(Mapping[str, NDArray[Any]]):
         is served is a function of the sums alone, whatever they came from.
     dense
         "degrees", interactions per item, int64, shape [n_items]; in spectral form also what users are folded into.
+    retained
+        Where only the largest entries are kept, what lists are summed anew from; not at hand in what was read from a
+        folder.
     """
 
-    def __init__(self, gram: ChangedGram | Neighbours, dense: Arrays) -> None:
-        self.gram, self.dense = gram, dense
+    def __init__(self, gram: ChangedGram | Neighbours, dense: Arrays, retained: Retained | None = None) -> None:
+        self.gram, self.dense, self.retained = gram, dense, retained
         self.names = (*(WHOLE if isinstance(gram, ChangedGram) else LARGEST), *dense)
 
     @classmethod
@@ -46,7 +50,10 @@ class Tables(Mapping[str, NDArray[Any]]):
         return self.gram.tables if isinstance(self.gram, ChangedGram) else self.gram.served_only().tables
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        return self.dense[name] if name in self.dense else self._written[name]
+        return self._written[name] if name in self and name not in self.dense else self.dense[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

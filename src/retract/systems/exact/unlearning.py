@@ -15,6 +15,7 @@ from retract.federation import Arrays
 from retract.models.ease import changed_inverse, inverse_error, with_new_items
 from retract.models.gram import rows, user_weights, weighted_gram
 from retract.models.graph_filter import ChangedGram
+from retract.models.retained import Retained
 from retract.systems.exact.closed_form import Solved, folding_tables, retained_sums, solve
 from retract.systems.exact.config import ExactConfig, require_memory
 from retract.systems.exact.tables import Tables, form_of
@@ -104,12 +105,29 @@ def resolve(
         how["subspace"] = "made anew"
         if not config.blend:
             return Solved(dense, {**how, "method": "closed form"})
-    gram = Tables.of(model).gram.over(n_items)
+    known = Tables.of(model)
+    gram = known.gram.over(n_items)
     change = weighted_gram(difference.users, difference.weights(1.0, config.filter_prior))
     if isinstance(gram, ChangedGram):
         return Solved(Tables(gram.plus(change), dense), {**how, "method": "sums changed"})
-    gram = gram.changed(change, lambda: retained_sums(retained(), config))
-    return Solved(Tables(gram, dense), {**how, "method": "sums changed", "summed anew": gram.summed})
+    left = _left(known, after, users, retained, config)
+    gram = gram.changed(change, left)
+    return Solved(Tables(gram, dense, left), {**how, "method": "sums changed", "summed anew": gram.summed})
+
+
+def _left(
+    known: Tables,
+    after: Interactions,
+    users: NDArray[np.int64],
+    retained: Callable[[], Interactions],
+    config: ExactConfig,
+) -> Retained:
+    """What sums are made from after the change: from what they were made from before, where that is at hand."""
+    if known.retained is None or known.retained.is_patchwork:
+        return retained_sums(retained(), config)
+    indptr, items = after.rows_of(users)
+    now = sp.csr_matrix((np.ones(len(items)), items, indptr), shape=(len(users), after.n_items))
+    return known.retained.changed(users, now, user_weights(np.diff(indptr), 1.0, config.filter_prior))
 
 
 def _resolve_inverse(

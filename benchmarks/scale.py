@@ -1,0 +1,182 @@
+"""Exact where shops are large: training, withdrawals and lists on synthetic data of the anchors' shapes.
+
+    .venv/bin/python -m benchmarks.scale --interactions 33000000
+    .venv/bin/python -m benchmarks.scale --interactions 10000000 --json
+
+Up to 50 M interactions users have 165 each, of 50,000 items (the shape of Snapcase's, VLDB 2024); beyond, 256 each, of
+100,000 items (Caboose's, SIGIR 2023; the number of items is ours). Items are drawn by a power law, half of them from a
+group's own order of items, so that there is taste; chunk by chunk, keyed by the seed. A withdrawal is measured from the
+call until the model that is served next knows nothing of it; `unlearn_p50_ms` is that and the new set of what is held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retract.data import Catalog, Interactions, Sharing
+from retract.models.recommender import recommend
+from retract.stores.devices import MemoryDevices
+from retract.stores.local import engine_of
+from retract.systems.base import Stopwatch, Trained, Withdrawal
+from retract.systems.exact.config import ExactConfig
+from retract.systems.exact.reading import recommender_of
+from retract.systems.exact.unlearning import resolve
+from retract.systems.registry import make_system
+from retract.systems.system import System
+from retract.threads import threads
+
+CHUNK = 20_000
+"""Users that are drawn at once."""
+GROUPS, POWER = 50, 0.8
+
+
+def shape_of(interactions: int) -> tuple[int, int, int]:
+    """Users, items, and how many items a user has."""
+    mean, items = (165, 50_000) if interactions <= 50_000_000 else (256, 100_000)
+    return max(1000, interactions // mean), items, mean
+
+
+def chunks(users: int, items: int, mean: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Users and items, both ascending, some users at a time."""
+    odds = np.cumsum(np.arange(1, items + 1) ** -POWER)
+    odds /= odds[-1]
+    orders = [np.random.default_rng([seed, 0, group]).permutation(items) for group in range(GROUPS)]
+    for number, begin in enumerate(range(0, users, CHUNK)):
+        draw = np.random.default_rng([seed, 1, number])
+        some = np.arange(begin, min(begin + CHUNK, users))
+        counts = np.maximum(1, np.rint(mean * 1.15 * draw.lognormal(-0.18, 0.6, len(some)))).astype(np.int64)
+        owner, ranks = np.repeat(some, counts), np.searchsorted(odds, draw.random(int(counts.sum())))
+        group, own = owner % GROUPS, draw.random(len(ranks)) < 0.5
+        for place, order in enumerate(orders):
+            mine = own & (group == place)
+            ranks[mine] = order[ranks[mine]]
+        keys = np.unique(owner * items + ranks)
+        yield keys // items, keys % items
+
+
+def made(interactions: int, seed: int) -> Interactions:
+    """The data; of a few interactions more or less than were asked for."""
+    users, items, mean = shape_of(interactions)
+    parts = list(chunks(users, items, mean, seed))
+    ids = [np.char.add(name, np.arange(count).astype(np.str_)) for name, count in (("u", users), ("i", items))]
+    return Interactions(Catalog(*ids), *(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+class Scale:
+    """A trained model and what is measured of it."""
+
+    def __init__(self, interactions: int, form: str, seed: int) -> None:
+        self.draw, watch = np.random.default_rng(seed), Stopwatch()
+        self.shared = made(interactions, seed)
+        self.made_seconds = watch.seconds
+        system = make_system("exact", {"form": form})
+        engine, watch = engine_of(system, MemoryDevices(Sharing.by_ratio(self.shared, 1.0))), Stopwatch()
+        self.trained: Trained = system.server.train(self.shared, engine, seed=seed)
+        self.train_seconds, self.peak = watch.seconds, peak_mb()
+        self.system, self.engine = System(system.type, self.trained.config), engine
+        assert isinstance(self.trained.config, ExactConfig)
+        self.config = self.trained.config
+
+    def withdrawals(self, count: int) -> dict[str, float]:
+        """Users who withdraw everything, one after the other."""
+        model, seconds, summed = self.trained.model, [], 0
+        for user in self.draw.choice(self.shared.active_users(), count, replace=False):
+            watch = Stopwatch()
+            own = self.shared.of_users([user])
+            solved = resolve(model, own, own - own, lambda: self.shared, self.config)
+            seconds.append(1e3 * watch.seconds)
+            model, summed = solved.model, summed + int(solved.how.get("summed anew", 0))
+        return {
+            "withdraw_p50_ms": float(np.median(seconds)),
+            "withdraw_p99_ms": float(np.percentile(seconds, 99)),
+            "withdraw_worst_ms": max(seconds),
+            "lists_summed_anew": summed / count,
+        }
+
+    def batch(self, users: int) -> dict[str, float]:
+        """Many users at once, and one with the new set of what is held."""
+        found = {}
+        for name, count in (("withdrawals_per_second", users), ("unlearn_ms", 1)):
+            forget = self.shared.of_users(self.draw.choice(self.shared.active_users(), count, replace=False))
+            withdrawal = Withdrawal("erase", forget, forget.active_users())
+            watch = Stopwatch()
+            self.system.server.unlearn(self.trained, withdrawal, self.engine, seed=0)
+            found[name] = count / watch.seconds if count > 1 else 1e3 * watch.seconds
+        return found
+
+    def lists(self, count: int) -> dict[str, float]:
+        """Lists of 20, each asked for by itself, from as many threads as compute."""
+        model, users = (
+            recommender_of(self.trained.model, self.config),
+            self.draw.choice(self.shared.active_users(), count),
+        )
+
+        def ask(user: int) -> float:
+            watch = Stopwatch()
+            recommend(model, np.array([user]), self.shared, 20)
+            return 1e3 * watch.seconds
+
+        ask(int(users[0]))
+        with ThreadPoolExecutor(threads()) as pool:
+            watch = Stopwatch()
+            seconds = list(pool.map(ask, users.tolist()))
+        return {"lists_per_second": count / watch.seconds, "list_p90_ms": float(np.percentile(seconds, 90))}
+
+
+def peak_mb() -> int:
+    """Of this process."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def measure(interactions: int, form: str, seed: int) -> dict[str, Any]:
+    """One size."""
+    one = Scale(interactions, form, seed)
+    shared = one.shared
+    row: dict[str, Any] = {
+        "interactions": len(shared),
+        "users": shared.n_users,
+        "items": shared.n_items,
+        "seed": seed,
+        "threads": threads(),
+        "made_seconds": one.made_seconds,
+        "form": one.trained.log[0]["form"],
+        "why": one.trained.log[0]["why"],
+        "neighbours": one.config.neighbours,
+        "train_seconds": one.train_seconds,
+        "peak_mb": one.peak,
+        "model_mb": round(sum(table.nbytes for table in one.trained.model.values()) / 1e6),
+    }
+    row |= one.withdrawals(300) | one.lists(2000) | one.batch(1000)
+    return {**row, "peak_mb_in_all": peak_mb()}
+
+
+def main() -> None:
+    """Measure one size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--interactions", type=int, default=10_000_000)
+    parser.add_argument("--form", default="filter", help="filter, or auto: of up to some millions that is spectral")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="one JSON object, kept nowhere")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scale.jsonl"))
+    options = parser.parse_args()
+    row = {
+        name: round(value, 4) if isinstance(value, float) else value
+        for name, value in measure(options.interactions, options.form, options.seed).items()
+    }
+    if not options.json:
+        with options.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""What sums over users are made from, kept so that a change of a few users costs no more than they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from retract.threads import threads
+
+Values = NDArray[np.float64]
+Codes = NDArray[np.int64]
+BLOCK = 500_000
+"""Entries of G that a thread holds at once: bounds the memory, never the result."""
+
+
+@dataclass(eq=False)
+class Retained:
+    """X and ω, from which any rows of G = Xᵀ diag(ω) X can be summed; rows that have changed lie beside the others.
+
+    Parameters
+    ----------
+    matrix
+        X, ones, shape [n_users, n_items].
+    weights
+        ω, shape [n_users]; multiples of `retract.models.gram.UNIT`, not negative; 0 for a row that has changed.
+    transposed
+        Xᵀ, if it is at hand. Else a few rows find their users by one look through X, and many have it made.
+    later
+        Rows that take the place of changed ones, with their users and weights.
+    """
+
+    matrix: sp.csr_matrix
+    weights: Values
+    transposed: sp.csr_matrix | None = None
+    later: tuple[Codes, sp.csr_matrix, Values] | None = field(default=None, repr=False)
+
+    few: ClassVar[int] = 16
+    """Up to n_items / few rows count as few."""
+
+    def changed(self, users: Codes, rows: sp.csr_matrix, weights: Values) -> Retained:
+        """The same where some users have other rows; this one stays as it is.
+
+        Parameters
+        ----------
+        users
+            Whose rows change, shape [k]; they may be new.
+        rows, weights
+            Their rows now, shape [k, n_items], and ω of these; 0 for who has nothing left.
+        """
+        now, n_items = self.weights.copy(), rows.shape[1]
+        now[users[users < len(now)]] = 0
+        have = weights > 0
+        codes, kept, held = users[have], sp.csr_matrix(rows[have]), weights[have]
+        if self.later is not None:
+            stays = ~np.isin(self.later[0], users)
+            before = _wider(sp.csr_matrix(self.later[1][stays]), n_items)
+            codes = np.concatenate([self.later[0][stays], codes])
+            kept = sp.csr_matrix(sp.vstack([before, kept], format="csr"))
+            held = np.concatenate([self.later[2][stays], held])
+        transposed = self.transposed
+        if transposed is not None and transposed.shape[0] < n_items:
+            transposed = None
+        return replace(
+            self,
+            matrix=_wider(self.matrix, n_items),
+            weights=now,
+            transposed=transposed,
+            later=(codes, kept, held) if len(codes) else None,
+        )
+
+    @property
+    def is_patchwork(self) -> bool:
+        """Whether more than a hundredth of it lies beside X: then it is time to lay it out anew."""
+        return self.later is not None and 100 * self.later[1].nnz > self.matrix.nnz
+
+    def indexed(self) -> Retained:
+        """The same, with Xᵀ at hand: then summing a few rows anew takes no look through all of X."""
+        if self.transposed is None:
+            self.transposed = sp.csr_matrix(self.matrix.T.tocsr())
+        return self
+
+    def sum_rows(self, items: Codes, use: Callable[[Codes, Values], None]) -> None:
+        """Hand some of `items` and their rows of G, dense, to `use`: block by block, on as many threads as we have."""
+        if not len(items):
+            return
+        n_items, holders = self.matrix.shape[1], self._holders(items)
+        begins = holders.indptr.tolist()
+
+        def sum_block(first: int) -> None:
+            part = slice(first, min(first + step, len(items)))
+            sums = np.empty((part.stop - first, n_items))
+            for row in range(first, part.stop):  # by slices and products of C, several times as fast as of two matrices
+                users = holders.indices[begins[row] : begins[row + 1]]
+                sums[row - first] = self.matrix[users].T @ self.weights[users]
+            if self.later is not None:
+                _, rows, weights = self.later
+                own = sp.csr_matrix(rows[:, items[part]].T)
+                own.data = own.data * weights[own.indices]
+                sums += (own @ rows).toarray()
+            use(items[part], sums)
+
+        step = max(1, BLOCK // n_items)
+        with ThreadPoolExecutor(min(threads(), -(-len(items) // step))) as pool:
+            list(pool.map(sum_block, range(0, len(items), step)))
+
+    def _holders(self, items: Codes) -> sp.csr_matrix:
+        """Rows of Xᵀ, their own memory, shape [len(items), n_users]."""
+        n_users, n_items = self.matrix.shape
+        if self.transposed is None and len(items) * self.few > n_items:
+            self.transposed = sp.csr_matrix(self.matrix.T.tocsr())
+        if self.transposed is not None:
+            return sp.csr_matrix(self.transposed[items])
+        place = np.zeros(n_items, dtype=np.int64)
+        place[items] = np.arange(len(items))
+        wanted = np.zeros(n_items, dtype=np.bool_)
+        wanted[items] = True
+        at = np.flatnonzero(wanted[self.matrix.indices])
+        users = np.searchsorted(self.matrix.indptr, at, side="right") - 1
+        pairs = place[self.matrix.indices[at]], users
+        return sp.csr_matrix((np.ones(len(at)), pairs), shape=(len(items), n_users))
+
+
+def _wider(matrix: sp.csr_matrix, n_items: int) -> sp.csr_matrix:
+    """The same with columns for new items."""
+    if matrix.shape[1] == n_items:
+        return matrix
+    return sp.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], n_items))
