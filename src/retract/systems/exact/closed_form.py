@@ -67,7 +67,7 @@ def filter_tables(shared: Interactions, config: ExactConfig, dense: Arrays) -> T
 
 def retained_sums(shared: Interactions, config: ExactConfig) -> Retained:
     """What the filter's sums are made from."""
-    return Retained(rows(shared), user_weights(shared.user_degrees(), 1.0, config.filter_prior)).indexed()
+    return Retained(shared.csr(), user_weights(shared.user_degrees(), 1.0, config.filter_prior)).indexed()
 
 
 def folding_tables(shared: Interactions, config: ExactConfig) -> dict[str, NDArray[Any]]:
