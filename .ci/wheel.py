@@ -164,7 +164,7 @@ def check_files(here: Environment) -> None:
     """What works where files can be read too."""
     here.run("python", "-c", FILES)
     here.run("retract", "train", "exact", "--data", "ratings.csv", "--out", "trained")
-    here.run("retract", "tune", "--data", "ratings.csv", "--grid", "ridge=10,50")
+    here.run("retract", "tune", "exact", "--data", "ratings.csv", "--set", "form=ease", "--grid", "ridge=10,50")
     check_life(here, "trained", "u7", "i1")
     here.run("retract", "extend", "trained", "--data", "more.csv")
     scores = ["--before", "before.csv", "--after", "after.csv", "--forget", "forget.csv"]

@@ -3,7 +3,7 @@
 ```python
 import retract
 
-model = retract.Exact(ridge=50).fit(ratings)          # pandas, polars, CSR, a file: columns are found or named
+model = retract.Exact().fit(ratings)                  # pandas, polars, CSR, a file: columns are found or named
 model.recommend(["u7", "u9"], k=10)                   # user, item, score, rank, by your own ids
 model.erase("u9")
 receipt = model.unlearn(audit=True)                   # what was asked, what it cost, figures, certificate

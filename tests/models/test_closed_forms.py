@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retract.errors import ConfigError, DataError
+from retract.models import gram as gram_room
 from retract.models.ease import changed_inverse, inverse_error, regularised_inverse, with_new_items
 from retract.models.gram import LARGEST_SUM, UNIT, gram_of, rows, user_weights, weighted_gram
 from retract.models.graph_filter import ChangedGram, filtered
@@ -183,3 +184,16 @@ def test_the_filter_is_its_formula_and_at_a_half_that_of_gf_cf(beta, prior, seed
     want = full @ (by_item[:, None] ** -beta * (normalised.T @ normalised) * by_item**beta)
     got = filtered(rows(data), ChangedGram(gram_of(data, 1, prior)), data.item_degrees() + prior, beta)
     np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-12)  # the weights' own rounding, 2^-31 of at most 1
+
+
+def test_a_gram_matrix_is_the_same_however_many_threads_share_its_rows(monkeypatch):
+    matrix = binary(np.random.default_rng(0), 300, 80)
+    weights = weights_of(matrix)
+    want = weighted_gram(matrix, weights)
+    monkeypatch.setattr(gram_room, "WORTH_THREADS", 0)
+    for count in (2, 3, 7):
+        monkeypatch.setattr(gram_room, "threads", lambda count=count: count)
+        assert_same_matrix(weighted_gram(matrix, weights), want)
+    loose = weighted_gram(matrix, weights, ordered=False)
+    loose.sort_indices()
+    assert_same_matrix(loose, want)

@@ -38,7 +38,7 @@ class Exact(Model):
     After every withdrawal the model is, to floating-point error, the one that training without the data gives. It takes
     in new users and items, and needs no torch.
 
-    >>> model = retract.Exact(ridge=50).fit(ratings)
+    >>> model = retract.Exact().fit(ratings)
     >>> model.recommend("u7", k=10)
     >>> model.erase("u9")
     >>> receipt = model.unlearn(audit=True)

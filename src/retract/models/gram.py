@@ -6,15 +6,20 @@ the order of the summands, how users are split into cohorts, and what was added 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from retract.data import Interactions
 from retract.errors import DataError
+from retract.threads import threads
 
 UNIT = 2.0**-30
 """All weights are whole multiples of it."""
+WORTH_THREADS = 50_000
+"""Interactions from which on a product is shared among threads."""
 LARGEST_SUM = 2.0**22
 """Below it, sums of weights are exact: 52 bits."""
 
@@ -45,7 +50,7 @@ def rows(interactions: Interactions) -> sp.csr_matrix:
     return sp.csr_matrix((np.ones(len(interactions)), interactions.items, interactions.indptr), shape=shape)
 
 
-def weighted_gram(matrix: sp.csr_matrix, weights: NDArray[np.float64]) -> sp.csr_matrix:
+def weighted_gram(matrix: sp.csr_matrix, weights: NDArray[np.float64], *, ordered: bool = True) -> sp.csr_matrix:
     """G = Xᵀ diag(ω) X.
 
     Parameters
@@ -54,11 +59,13 @@ def weighted_gram(matrix: sp.csr_matrix, weights: NDArray[np.float64]) -> sp.csr
         X, shape [n_users, n_items].
     weights
         ω, shape [n_users]; multiples of `UNIT`, of any sign.
+    ordered
+        Whether indices are to ascend, which takes almost as long again.
 
     Returns
     -------
     csr_matrix
-        float64, shape [n_items, n_items], symmetric, without explicit zeros, indices ascending.
+        float64, shape [n_items, n_items], symmetric, without explicit zeros.
 
     Raises
     ------
@@ -67,13 +74,27 @@ def weighted_gram(matrix: sp.csr_matrix, weights: NDArray[np.float64]) -> sp.csr
     """
     scaled = matrix.copy()
     scaled.data = matrix.data * np.repeat(weights, np.diff(matrix.indptr))
-    gram = sp.csr_matrix(matrix.T.tocsr() @ scaled)
+    gram = _product(matrix.T.tocsr(), scaled)
     largest = float(np.abs(gram.diagonal()).max(initial=0.0))
     if largest >= LARGEST_SUM:
         raise DataError(f"an item's weights add up to {largest:g}, too many to sum exactly: raise the users' exponent")
     gram.eliminate_zeros()
-    gram.sort_indices()
+    if ordered:
+        gram.sort_indices()
     return gram
+
+
+def _product(left: sp.csr_matrix, right: sp.csr_matrix) -> sp.csr_matrix:
+    """The product, its rows shared among all threads where it is worth it; the same however many they are."""
+    if threads() == 1 or left.nnz < WORTH_THREADS:
+        return sp.csr_matrix(left @ right)
+    work = np.concatenate([[0], np.cumsum(np.diff(right.indptr)[left.indices])])[left.indptr]
+    bounds = np.searchsorted(work, np.linspace(0, work[-1], threads() + 1))
+    bounds[[0, -1]] = 0, left.shape[0]
+    with ThreadPoolExecutor(threads()) as pool:  # SciPy's products take one thread each, and let others run
+        return sp.csr_matrix(
+            sp.vstack(list(pool.map(lambda a, b: left[a:b] @ right, bounds[:-1], bounds[1:])), format="csr")
+        )
 
 
 def gram_of(interactions: Interactions, exponent: float, prior: float = 0.0) -> sp.csr_matrix:

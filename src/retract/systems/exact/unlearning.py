@@ -107,7 +107,8 @@ def resolve(
             return Solved(dense, {**how, "method": "closed form"})
     known = Tables.of(model)
     gram = known.gram.over(n_items)
-    change = weighted_gram(difference.users, difference.weights(1.0, config.filter_prior))
+    whole, weights = isinstance(gram, ChangedGram), difference.weights(1.0, config.filter_prior)
+    change = weighted_gram(difference.users, weights, ordered=whole)
     if isinstance(gram, ChangedGram):
         return Solved(Tables(gram.plus(change), dense), {**how, "method": "sums changed"})
     left = _left(known, after, users, retained, config)
