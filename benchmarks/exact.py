@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from benchmarks.common import source, thinned
 from retract.data import Sharing, load
 from retract.evaluation.ranking import evaluate
 from retract.federation import Arrays
-from retract.models.recommender import recommend
+from retract.models.item_matrix import ItemToItem
+from retract.models.recommender import DotProduct, Recommender, recommend
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, reader_of
 from retract.systems.base import Stopwatch, Trained, Withdrawal
@@ -170,6 +172,26 @@ class Bench:
             "ratio": theirs / min(seconds),
         }
 
+    def against_implicit(self) -> Row:
+        """Accuracy and training time beside `implicit`'s ALS of 64 factors and its item-kNN, both as they come."""
+        from implicit.als import AlternatingLeastSquares
+        from implicit.nearest_neighbours import CosineRecommender
+
+        row, matrix = self.accuracy(), self.train.csr()
+        models = {"als": AlternatingLeastSquares(factors=64, random_state=0), "knn": CosineRecommender()}
+        for name, model in models.items():
+            watch = Stopwatch()
+            model.fit(matrix, show_progress=False)
+            row[f"{name}_seconds"] = watch.seconds
+            theirs: Recommender
+            if name == "als":
+                theirs = DotProduct(np.asarray(model.user_factors), np.asarray(model.item_factors))
+            else:
+                theirs = ItemToItem(sp.csr_matrix(model.similarity, dtype=np.float32))
+            means = evaluate(theirs, self.train, self.test).mean()
+            row |= {f"{name}_{metric}": value for metric, value in means.items()}
+        return row
+
     def shipping(self) -> Row:
         """Bytes and accuracy of the shipped model."""
         full = evaluate(reader_of(self.system, self.trained, self.devices), self.train, self.test).mean()["recall@20"]
@@ -224,6 +246,8 @@ RUNS: Mapping[str, tuple[Mapping[str, Any], Callable[[Bench], Row]]] = {
     "ml-1m ease 1 % of the users": (ML_1M | EASE, partial(Bench.many_users, part=0.01)),
     "ml-1m ease 1000 withdrawals": (ML_1M | EASE, Bench.successive),
     "ml-1m ease batch": (ML_1M | EASE, Bench.batch),
+    "ml-1m against implicit": (ML_1M, Bench.against_implicit),
+    "gowalla against implicit": (GOWALLA, Bench.against_implicit),
     "gowalla accuracy": (GOWALLA, Bench.accuracy),
     "gowalla one user": (GOWALLA, partial(Bench.one_user, count=11)),
     "gowalla spectral accuracy": (GOWALLA | SPECTRAL, Bench.accuracy),
