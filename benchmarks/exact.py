@@ -251,6 +251,7 @@ RUNS: Mapping[str, tuple[Mapping[str, Any], Callable[[Bench], Row]]] = {
     "gowalla accuracy": (GOWALLA, Bench.accuracy),
     "gowalla one user": (GOWALLA, partial(Bench.one_user, count=11)),
     "gowalla spectral accuracy": (GOWALLA | SPECTRAL, Bench.accuracy),
+    "gowalla spectral one user": (GOWALLA | SPECTRAL, partial(Bench.one_user, count=3)),
     "gowalla filter accuracy": (GOWALLA | {"form": "filter"}, Bench.accuracy),
     "gowalla filter one user": (GOWALLA | {"form": "filter"}, Bench.one_user),
     "ml-100k against the grid": ({"name": "ml-100k"}, Bench.against_grid),

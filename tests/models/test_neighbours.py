@@ -247,3 +247,13 @@ def test_rows_that_change_are_summed_as_if_all_had_been_laid_out_anew():
             gram = held_by.T.astype(float) @ (weights(held_by.sum(1))[:, None] * held_by)
             np.testing.assert_array_equal(np.concatenate(found), gram[items])
         before = larger
+
+
+def test_what_has_gone_does_not_lie_beside_a_model_for_ever():
+    held = np.ones((300, 4), dtype=bool)
+    kept, nothing = retained_of(held, 1.0), sp.csr_matrix((1, 4))
+    for user in range(4):
+        assert not kept.is_patchwork
+        kept = kept.changed(np.array([user]), nothing, np.zeros(1))
+        assert kept.changed(np.array([user]), nothing, np.zeros(1)).gone == kept.gone == 4 * (user + 1)
+    assert kept.is_patchwork

@@ -98,9 +98,8 @@ class Case:
         if not len(self.forget):
             raise ConfigError("the forget set is empty: there is nothing to audit")
         found = self.before.trained.config
-        if found != self.system.config and isinstance(
-            found, type(self.system.config)
-        ):  # what the model found by itself, its oracle is told
+        if found != self.system.config and isinstance(found, type(self.system.config)):
+            # What the model found by itself, its oracle is told.
             object.__setattr__(self, "system", System(self.system.type, found))
 
     def views(self, version: Version) -> dict[str, Recommender]:

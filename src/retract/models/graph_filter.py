@@ -90,6 +90,11 @@ def filtered(
     beta
         β.
     """
+    read, said = sides(degrees, beta)
+    return gram.of(sp.csr_matrix(users @ sp.diags(read))) * said
+
+
+def sides(degrees: NDArray[Any], beta: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """D^{-β-1/2} and D^{β-1/2}, by which items are read and scored, shape [n_items]; arguments as of `filtered`."""
     known = np.maximum(degrees, 1.0)
-    weighted = users @ sp.diags(known ** (-beta - 0.5))
-    return gram.of(sp.csr_matrix(weighted)) * known ** (beta - 0.5)
+    return known ** (-beta - 0.5), known ** (beta - 0.5)

@@ -19,6 +19,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from retract.models.gram import UNIT
+from retract.models.recommender import kth_of_blocks
 from retract.models.retained import Retained
 
 Ids = NDArray[np.int32]
@@ -317,21 +318,11 @@ def _largest(sums: Values, items: Codes, width: int) -> tuple[_Lists, Flags]:
     """The first entries off the diagonal of some rows of G, shape [n, n_items], and which rows have no others."""
     n, n_items = sums.shape
     sums[np.arange(n), items] = 0
-    row, ids = np.divmod(np.flatnonzero(sums >= _lower_bound(sums, width + 1)[:, None]), n_items)
+    least = kth_of_blocks(sums, width + 1) if width < n_items else np.zeros(n)
+    row, ids = np.divmod(np.flatnonzero(sums >= np.maximum(least, UNIT)[:, None]), n_items)
     begins = np.searchsorted(row, np.arange(n))
     column = np.arange(len(row)) - begins[row]
     shape = (n, max(int(column.max(initial=0)), width) + 1)
     all_ids, all_values = np.full(shape, -1, dtype=np.int64), np.zeros(shape)
     all_ids[row, column], all_values[row, column] = ids, sums[row, ids]
     return _sorted(all_ids, all_values, n_items).first(width)
-
-
-def _lower_bound(sums: Values, count: int) -> Values:
-    """Above 0 and at most the `count`-th greatest of each row, if that is above 0: of the maxima of so many parts."""
-    n, n_items = sums.shape
-    least = np.full(n, UNIT)
-    parts = min(4 * count, n_items)
-    if parts < count:
-        return least
-    maxima = sums[:, : n_items // parts * parts].reshape(n, -1, parts).max(axis=1)
-    return np.maximum(least, np.partition(maxima, parts - count, axis=1)[:, parts - count])

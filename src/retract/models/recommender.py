@@ -120,7 +120,7 @@ def best_of(scores: Scores, k: int) -> Ranking:
         Shape [n, n_items].
     """
     n, n_items = scores.shape
-    rows, items = np.divmod(np.flatnonzero(scores >= _kth_of_blocks(scores, k)[:, None]), n_items)
+    rows, items = np.divmod(np.flatnonzero(scores >= kth_of_blocks(scores, k)[:, None]), n_items)
     begins = np.searchsorted(rows, np.arange(n + 1))
     place = np.arange(len(rows)) - begins[rows]
     values = np.full((n, int(np.diff(begins).max(initial=k))), -np.inf, dtype=scores.dtype)
@@ -130,8 +130,8 @@ def best_of(scores: Scores, k: int) -> Ranking:
     return Ranking(found, np.take_along_axis(values, order, axis=1))
 
 
-def _kth_of_blocks(scores: Scores, k: int) -> Scores:
-    """A lower bound of the k-th greatest value of each row, shape [n]."""
+def kth_of_blocks(scores: NDArray[Any], k: int) -> NDArray[Any]:
+    """A lower bound of the k-th greatest value of each row, shape [n]; k is at most the number of columns."""
     n, n_items = scores.shape
     blocks = min(4 * k, n_items)
     whole = n_items // blocks * blocks

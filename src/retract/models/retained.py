@@ -33,12 +33,15 @@ class Retained:
         Xᵀ, if it is at hand. Else a few rows find their users by one look through X, and many have it made.
     later
         Rows that take the place of changed ones, with their users and weights.
+    gone
+        Interactions of X in rows that have changed: they count for nothing, and lie there until X is laid out anew.
     """
 
     matrix: sp.csr_matrix
     weights: Values
     transposed: sp.csr_matrix | None = None
     later: tuple[Codes, sp.csr_matrix, Values] | None = field(default=None, repr=False)
+    gone: int = 0
 
     few: ClassVar[int] = 16
     """Up to n_items / few rows count as few."""
@@ -54,7 +57,9 @@ class Retained:
             Their rows now, shape [k, n_items], and ω of these; 0 for who has nothing left.
         """
         now, n_items = self.weights.copy(), rows.shape[1]
-        now[users[users < len(now)]] = 0
+        old = users[users < len(now)]
+        gone = self.gone + int(np.diff(self.matrix.indptr)[old[now[old] > 0]].sum())
+        now[old] = 0
         have = weights > 0
         codes, kept, held = users[have], sp.csr_matrix(rows[have]), weights[have]
         if self.later is not None:
@@ -72,12 +77,14 @@ class Retained:
             weights=now,
             transposed=transposed,
             later=(codes, kept, held) if len(codes) else None,
+            gone=gone,
         )
 
     @property
     def is_patchwork(self) -> bool:
-        """Whether more than a hundredth of it lies beside X: then it is time to lay it out anew."""
-        return self.later is not None and 100 * self.later[1].nnz > self.matrix.nnz
+        """Whether more than a hundredth of X has gone, or lies beside it: then it is time to lay it out anew."""
+        beside = 0 if self.later is None else self.later[1].nnz
+        return 100 * max(self.gone, beside) > self.matrix.nnz
 
     def indexed(self) -> Retained:
         """The same, with Xᵀ at hand: then summing a few rows anew takes no look through all of X."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -209,16 +210,21 @@ def iterated(subspace: Subspace, matrix: sp.csr_matrix, steps: int) -> Subspace:
     weights = np.where(degrees > 0, 1 / np.maximum(degrees + subspace.prior, 1e-12), 0)
     back = matrix.T.tocsr()
     support, mass, users = np.diff(back.indptr).astype(np.float64), back @ weights, int((degrees > 0).sum())
+    by_user, by_item = _blocks(matrix), _blocks(back)
     for _ in range(steps):
-        product = _times(back, weights[:, None] * _times(matrix, subspace.asked))
+        product = _times(by_item, weights[:, None] * _times(by_user, subspace.asked))
         subspace.step(product, support, mass, users)
     return subspace
 
 
-def _times(matrix: sp.csr_matrix, table: Matrix) -> Matrix:
-    """A product by blocks of rows on all threads, the same to the last bit however many they are."""
+def _blocks(matrix: sp.csr_matrix) -> list[sp.csr_matrix]:
+    """Blocks of rows, some for each thread."""
     bounds = np.linspace(0, matrix.shape[0], 4 * threads() + 1).astype(int)
+    return [matrix[begin:end] for begin, end in pairwise(bounds)]
+
+
+def _times(blocks: list[sp.csr_matrix], table: Matrix) -> Matrix:
+    """A product by blocks of rows on all threads, the same to the last bit however many they are."""
     table = np.ascontiguousarray(table)
     with ThreadPoolExecutor(threads()) as pool:  # SciPy's products take one thread each, and let others run
-        parts = pool.map(lambda begin, end: matrix[begin:end] @ table, bounds[:-1], bounds[1:])
-        return np.concatenate(list(parts))
+        return np.concatenate(list(pool.map(lambda block: block @ table, blocks)))

@@ -60,12 +60,13 @@ class ExactConfig(SystemConfig):
         Field(
             ge=0,
             le=1,
-            description="Spectral: an item of degree D is read at D^-this, and scored at D^this; found likewise.",
+            description="Spectral: an item of degree D is read at D^-this, and scored at D^this; found on a part "
+            "held out unless given.",
         ),
     ] = None
     blend: Annotated[
         float | None,
-        Field(ge=0, description="Spectral: weight of the filter beside it; found on a part held out unless given."),
+        Field(ge=0, description="Spectral: weight of the filter beside it; found likewise."),
     ] = None
 
     filter_prior: Annotated[

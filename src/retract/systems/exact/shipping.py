@@ -27,6 +27,7 @@ from retract.errors import ConfigError, FolderError
 from retract.models.ease import regularised_inverse
 from retract.models.fold_in import FoldIn
 from retract.models.gram import rows, user_weights, weighted_gram
+from retract.models.graph_filter import sides
 from retract.models.item_matrix import LEVELS, ItemToItem, Quantised, largest, largest_weights
 from retract.models.recommender import Scores, recommend
 from retract.systems.base import Trained
@@ -248,9 +249,8 @@ def _item_matrix(trained: Trained, epsilon: float | None, delta: float, entries:
         return largest_weights(trained.model["inverse"], entries)
     assert config.filter_beta is not None
     tables = Tables.of(trained.model)
-    known = np.maximum(tables["degrees"] + config.filter_prior, 1.0)
-    left, right = sp.diags(known ** (-config.filter_beta - 0.5)), sp.diags(known ** (config.filter_beta - 0.5))
-    return largest(sp.csr_matrix(left @ tables.gram.total @ right), entries)
+    read, said = sides(tables["degrees"] + config.filter_prior, config.filter_beta)
+    return largest(sp.csr_matrix(sp.diags(read) @ tables.gram.total @ sp.diags(said)), entries)
 
 
 def noisy_gram(
