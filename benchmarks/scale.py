@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retract.data import Catalog, Interactions, Sharing
+from retract.data import Catalog, Interactions
+from retract.federation.local import NoDevices
 from retract.models.recommender import recommend
-from retract.stores.devices import MemoryDevices
-from retract.stores.local import engine_of
 from retract.systems.base import Stopwatch, Trained, Withdrawal
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.reading import recommender_of
@@ -79,7 +78,7 @@ class Scale:
         self.shared = made(interactions, seed)
         self.made_seconds = watch.seconds
         system = make_system("exact", {"form": form})
-        engine, watch = engine_of(system, MemoryDevices(Sharing.by_ratio(self.shared, 1.0))), Stopwatch()
+        engine, watch = NoDevices(), Stopwatch()
         self.trained: Trained = system.server.train(self.shared, engine, seed=seed)
         self.train_seconds, self.peak = watch.seconds, peak_mb()
         self.system, self.engine = System(system.type, self.trained.config), engine

@@ -53,6 +53,10 @@ class FederationError(RetractError):
     """A message between a server and its devices that does not fit what was agreed, or devices that are not there."""
 
 
+class WorkerError(RetractError):
+    """Workers that compute beside this process could not be started, or were lost."""
+
+
 class MissingExtraError(RetractError):
     """A part of retract that needs packages which are not installed; the message says which extra brings them."""
 

@@ -101,10 +101,11 @@ def test_a_file_of_another_kind_that_cannot_be_used_is_refused(tmp_path, name, c
 
 def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "data.csv").write_text("user,item\n1,2\n")
+    (tmp_path / "folder").mkdir()
     assert_refused(r"no such file: .*none\.csv; check the path", load, tmp_path / "none.csv")
     assert_refused(r"no such file: movielens; .* or name a known data set: movielens-small$", load, "movielens")
     assert_refused(r"cannot be read: File name too long", load, str(tmp_path / ("n" * 300 + ".csv")))
-    assert_refused(r" is a folder: give a file in it \(\.csv, ", load, tmp_path)
+    assert_refused(r" is a folder without data: give a file, or a folder of Parquet", load, tmp_path / "folder")
     assert_refused(r"cannot be read: Not a directory", load, tmp_path / "data.csv" / "data.csv")
 
 

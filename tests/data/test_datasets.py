@@ -74,7 +74,7 @@ def test_a_name_goes_before_a_folder_but_not_before_a_file_that_can_be_read(plug
     assert not plugged  # it costs milliseconds
     assert load("plugged").name == "plugged"
     assert set(plugged) == {"retract.datasets"}
-    with pytest.raises(DataError, match="plugged is a folder: give a file in it"):
+    with pytest.raises(DataError, match="plugged is a folder without data: give a file"):
         load(tmp_path / "plugged")
 
 

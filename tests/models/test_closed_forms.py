@@ -190,9 +190,9 @@ def test_a_gram_matrix_is_the_same_however_many_threads_share_its_rows(monkeypat
     matrix = binary(np.random.default_rng(0), 300, 80)
     weights = weights_of(matrix)
     want = weighted_gram(matrix, weights)
-    monkeypatch.setattr(gram_room, "WORTH_THREADS", 0)
+    monkeypatch.setattr(gram_room, "WORTH_SHARING", 0)
     for count in (2, 3, 7):
-        monkeypatch.setattr(gram_room, "threads", lambda count=count: count)
+        monkeypatch.setattr("retract.workers.threads", lambda count=count: count)
         assert_same_matrix(weighted_gram(matrix, weights), want)
     loose = weighted_gram(matrix, weights, ordered=False)
     loose.sort_indices()

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from retract.models import subspace
 from retract.models.gram import rows
 from retract.models.subspace import Subspace, iterated, orthonormal
 from tests.samples import random_interactions
@@ -27,7 +26,7 @@ def test_it_finds_the_leading_singular_vectors_of_the_normalised_graph():
 def test_it_is_the_same_to_the_last_bit_however_many_threads_share_the_rows(monkeypatch):
     data, tables = random_interactions(3, 70, 50, 0.2), []
     for count in (1, 2, 5):
-        monkeypatch.setattr(subspace, "threads", lambda count=count: count)
+        monkeypatch.setattr("retract.workers.threads", lambda count=count: count)
         tables.append(found(data, steps=8).embeddings(0.5)[0])
     for table in tables[1:]:
         np.testing.assert_array_equal(table, tables[0])

@@ -10,7 +10,19 @@ import typer
 from rich.console import RenderableType
 
 from retract.cli.app import app
-from retract.cli.options import Folder, Json, Key, Seed, Suggest, User, Which, suggesting, with_options
+from retract.cli.options import (
+    EngineName,
+    Folder,
+    Json,
+    Key,
+    Seed,
+    Suggest,
+    User,
+    Which,
+    computing,
+    suggesting,
+    with_options,
+)
 from retract.cli.output import (
     Report,
     audit_tables,
@@ -107,6 +119,7 @@ def unlearn(
         bool, typer.Option("--measure/--no-measure", help="Measure before and after; may take longer than to unlearn.")
     ] = True,
     key: Key = None,
+    engine: EngineName = "local",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -115,8 +128,9 @@ def unlearn(
     from retract.stores.forgetting import UnlearnOptions, no_judge, unlearn_folder
 
     options = UnlearnOptions(seed, at_least, measure)
-    with telling_what_is_left(folder, "server/current"), progress_bars() as progress:
-        trained = TrainedFolder(folder, key)
+    trained = TrainedFolder(folder, key)
+    engine_of = computing(engine, trained.manifest().system)
+    with telling_what_is_left(folder, "server/current"), engine_of, progress_bars() as progress:
         auditing = judging.judge(trained, progress)
         report = unlearn_folder(trained, options, judge=auditing or no_judge, progress=progress)
     for text in report.notes:

@@ -24,7 +24,9 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A trained folder.",
 Data = Annotated[
     str,
     typer.Option(
-        metavar="FILE", help="CSV, TSV, .txt, .inter, .dat, .data (also .gz, .zip), Parquet, or movielens-small."
+        metavar="FILE",
+        help="CSV, TSV, .txt, .inter, .dat, .data (also .gz, .zip), Parquet, a folder or pattern of these, or "
+        "movielens-small.",
     ),
 ]
 User = Annotated[str, typer.Option(metavar="ID", help="The user's original id.", show_default=False)]
@@ -54,6 +56,14 @@ Test = Annotated[
         help="The part of every user's interactions that no model learns from, in [0, 1); else a column named fold "
         "says it; else there is none.",
         show_default=False,
+    ),
+]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="ENGINE",
+        help="Of exact, who computes its sums: local, or ray, on the cluster of RAY_ADDRESS if that is set.",
     ),
 ]
 Again = Annotated[
@@ -292,6 +302,23 @@ class Which:
         if listed.given + (self.fraction is not None) + self.everything > 1:
             raise UsageError("give one of --items, --items-file, --fraction and --all")
         return listed.among(known()) if listed.given else None
+
+
+@contextmanager
+def computing(engine: str, system: str) -> Iterator[None]:
+    """Have an engine compute meanwhile what can be shared among workers.
+
+    Raises
+    ------
+    UsageError
+        If the system has nothing that could be.
+    """
+    from retract import workers
+
+    if engine != "local" and system != "exact":
+        raise UsageError(f"--engine {engine} is for the sums of exact; {system} computes here: leave it out")
+    with workers.engine(engine):
+        yield
 
 
 def options_of(columns: Columns, at_least_rating: float | None) -> list[tuple[str, object]]:

@@ -14,6 +14,7 @@ from retract.cli.app import app
 from retract.cli.options import (
     Again,
     DataOptions,
+    EngineName,
     Folder,
     ItemIds,
     Json,
@@ -21,6 +22,7 @@ from retract.cli.options import (
     Seed,
     Share,
     Suggest,
+    computing,
     suggesting,
     with_options,
 )
@@ -81,6 +83,7 @@ def extend(
     share: Share = None,
     key: Key = None,
     again: Again = False,
+    engine: EngineName = "local",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -91,10 +94,10 @@ def extend(
     from retract.stores.extending import extend_folder
     from retract.stores.folder import TrainedFolder
 
-    dataset = source.load()
-    with telling_what_is_left(folder, "server/current"), progress_bars() as progress:
-        place = TrainedFolder(folder, key)
-        report = extend_folder(place, dataset, share=share, again=again, seed=seed, progress=progress)
+    place = TrainedFolder(folder, key)
+    engine_of = computing(engine, place.manifest().system)
+    with telling_what_is_left(folder, "server/current"), engine_of, progress_bars() as progress:
+        report = extend_folder(place, source.load(), share=share, again=again, seed=seed, progress=progress)
     for text in report.notes:
         note(text)
     done = f"{report.added:,} interactions added in {span(report.seconds)}; {report.already_held:,} were there already."

@@ -14,12 +14,14 @@ from retract.cli.options import (
     Again,
     Data,
     DataOptions,
+    EngineName,
     Json,
     Key,
     Seed,
     Settings,
     Share,
     Test,
+    computing,
     options_of,
     settings_of,
     with_options,
@@ -100,6 +102,7 @@ def train(
             show_default=False,
         ),
     ] = None,
+    engine: EngineName = "local",
     as_json: Json = False,
 ) -> None:
     """Train SYSTEM (exact, fedshare, lightgcn, personalfr, receraser or unlearnrec) on a data set; write a folder."""
@@ -108,7 +111,8 @@ def train(
     from retract.systems.registry import make_system
 
     chosen = make_system(system, _with_backbone(settings_of(setting or []), backbone))
-    with telling_what_is_left(out, "server/current", lambda: Place.left(out)), progress_bars() as progress:
+    left = telling_what_is_left(out, "server/current", lambda: Place.left(out))
+    with left, computing(engine, chosen.name), progress_bars() as progress:
         report = train_folder(chosen, source.load(), out, training.options, progress)
     for text in report.notes:
         note(text)

@@ -15,10 +15,11 @@ from retract.data.catalog import Catalog
 from retract.data.columns import USUAL, Columns
 from retract.data.ids import normal_id
 from retract.data.interactions import Interactions
+from retract.data.parts import parts_of, read_parts
 from retract.data.readers import is_frame, is_known_kind, read_file, read_frame
 from retract.data.splits import split_per_user
 from retract.data.table import Table
-from retract.data.tables import encode
+from retract.data.tables import Encoded, encode
 from retract.data.text_files import data_name
 from retract.errors import DataError
 
@@ -152,8 +153,9 @@ def load(source: str | Path, *, columns: Columns = USUAL, at_least_rating: float
     ----------
     source
         A path to a CSV, TSV, Parquet, RecBole `.inter`, MovieLens `ratings.dat` or `u.data` file, text also as `.gz` or
-        `.zip`; or the name of a data set: `movielens-small`, or one that a package plugs in. A name goes before a path
-        unless the path is that of an existing file of one of these kinds; a `Path` is never a name.
+        `.zip`; a folder of such files, or a pattern such as `parts/*.parquet`; or the name of a data set:
+        `movielens-small`, or one that a package plugs in. A name goes before a path unless the path is that of an
+        existing file of one of these kinds; a `Path` is never a name.
     columns
         The columns' names where they are not the usual ones.
     at_least_rating
@@ -174,6 +176,9 @@ def load(source: str | Path, *, columns: Columns = USUAL, at_least_rating: float
             raise DataError(f"the columns of {source} are known: leave --user-col and its like out")
         return _from(_named(source), at_least_rating)
     try:
+        if (parts := parts_of(path)) is not None:
+            name = path.resolve().name if path.is_dir() else path.resolve().parent.name
+            return _from(_dataset(name, read_parts(parts, columns)), at_least_rating)
         return _from(dataset_of(data_name(path), read_file(path, columns)), at_least_rating)
     except FileNotFoundError:
         known = ", ".join(_names())
@@ -293,7 +298,10 @@ def dataset_of(name: str, table: Table) -> Dataset:
     DataError
         On the first value that is not what it must be.
     """
-    found = encode(table)
+    return _dataset(name, encode(table))
+
+
+def _dataset(name: str, found: Encoded) -> Dataset:
     notes = (*found.notes, *_notes(found.interactions, found.is_test))
     return Dataset(name, found.interactions, found.is_test, notes, found.is_shared)
 

@@ -12,6 +12,8 @@ The rules, for users and items alike:
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,17 +40,24 @@ def normal_id(value: object) -> str:
     return text.partition(".")[0] if re.match(_WHOLE_FLOAT, text) else text
 
 
-def encode_ids(table: Table, role: str) -> tuple[NDArray[np.str_], NDArray[np.int64], list[str]]:
-    """Check the ids of a column.
+@dataclass(frozen=True)
+class Known:
+    """The ids of a column, checked.
 
-    Returns
-    -------
-    ids
-        Each once: in numeric order where all are integers, else in the order of their characters.
+    Parameters
+    ----------
+    texts
+        Each way in which one is written once: columns `raw`, as it stands there, and `text`, as it is written here.
     codes
-        The position of every row's id among them.
-    notes
-        What is odd about them and may be a mistake of the source.
+        The row of `texts` of every row of the column, int32, shape [n].
+    """
+
+    texts: pl.DataFrame
+    codes: NDArray[np.int32]
+
+
+def known_ids(table: Table, role: str) -> Known:
+    """Check the ids of a column.
 
     Raises
     ------
@@ -58,18 +67,38 @@ def encode_ids(table: Table, role: str) -> tuple[NDArray[np.str_], NDArray[np.in
     import polars as pl
 
     column = _column(table, role)
-    distinct = column.unique()
-    known = pl.DataFrame({"raw": distinct}).with_columns(text=pl.col("raw").cast(pl.String))
-    notes = []
+    known = pl.DataFrame({"raw": column.unique()}).with_columns(text=pl.col("raw").cast(pl.String))
     if column.dtype == pl.String:
         known = _normalised(known)
         _check(table, role, column, known)
-        notes = _suspicious(role, known)
-    ids = known.select(pl.col("text").unique()).with_columns(number=pl.col("text").cast(pl.Int128, strict=False))
+    places = pl.int_range(len(known), dtype=pl.Int32, eager=True)
+    return Known(known, column.replace_strict(known["raw"], places, return_dtype=pl.Int32).to_numpy())
+
+
+def join_ids(role: str, parts: Sequence[Known]) -> tuple[NDArray[np.str_], NDArray[np.int64], list[str]]:
+    """One code for each id, whatever parts it is in.
+
+    Returns
+    -------
+    ids
+        Each once: in numeric order where all are integers, else in the order of their characters.
+    codes
+        The position of every row's id among them, part after part.
+    notes
+        What is odd about them and may be a mistake of the source.
+    """
+    import polars as pl
+
+    texts = pl.concat([part.texts for part in parts], how="vertical_relaxed")
+    is_text = texts["raw"].dtype == pl.String
+    notes = _suspicious(role, texts.unique()) if is_text else []
+    ids = texts.select(pl.col("text").unique()).with_columns(number=pl.col("text").cast(pl.Int128, strict=False))
     ids = ids.sort(["text"] if ids["number"].has_nulls() else ["number", "text"])
-    coded = known.join(ids.with_row_index("code"), on="text")
-    codes = column.replace_strict(coded["raw"], coded["code"].cast(pl.Int64), return_dtype=pl.Int64)
-    return ids["text"].to_numpy().astype(np.str_), codes.to_numpy(), notes
+    places = pl.int_range(len(ids), dtype=pl.Int64, eager=True)
+    code = texts["text"].replace_strict(ids["text"], places, return_dtype=pl.Int64).to_numpy()
+    begins = np.cumsum([0, *(len(part.texts) for part in parts)])
+    codes = np.concatenate([code[begin:][part.codes] for begin, part in zip(begins[:-1], parts, strict=True)])
+    return ids["text"].to_numpy().astype(np.str_), codes, notes
 
 
 def _column(table: Table, role: str) -> pl.Series:

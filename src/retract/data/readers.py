@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retract.data.columns import Columns, find_columns, names_of, unread_note
-from retract.data.table import Table
+from retract.data.table import NoRowsError, Table
 from retract.data.text_files import header_names, is_text, read_text
 from retract.errors import DataError, missing_extra
 
@@ -54,8 +54,6 @@ def read_file(path: Path, columns: Columns) -> Table:
     """
     kind = path.suffix.lower()
     try:
-        if path.is_dir():
-            raise DataError(f"{path} is a folder: give a file in it ({_KNOWN})")
         size = path.stat().st_size
         if not is_known_kind(path):
             raise DataError(f"{path}: unknown kind of file {kind or path.name!r}; known: {_KNOWN}")
@@ -105,7 +103,7 @@ def read_frame(frame: object, columns: Columns, source: str) -> Table:
     seen = [str(name) for name in held.columns]
     found = find_columns(seen, columns, source)
     if not len(held):
-        raise DataError(f"{source} has no rows: there is nothing to learn from")
+        raise NoRowsError(f"{source} has no rows: there is nothing to learn from")
     taken = pl.DataFrame({role: at(position) for role, position in found.items()})
     return _table(source, taken, names_of(seen, columns, source), found)
 
@@ -149,7 +147,7 @@ def _read_parquet(path: Path, columns: Columns) -> Table:
             f"{path} is no readable Parquet file, it is damaged or of another kind: write it anew"
         ) from None
     if not len(frame):
-        raise DataError(f"{path} has columns but no rows: there is nothing to learn from")
+        raise NoRowsError(f"{path} has columns but no rows: there is nothing to learn from")
     return _table(str(path), frame, names_of(seen, columns, str(path)), found)
 
 

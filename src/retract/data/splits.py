@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from retract import streams
 from retract.data.interactions import Interactions
@@ -41,7 +42,10 @@ def split_per_user(
     by_user = np.lexsort((drawn, first, interactions.users))
     rank = np.empty(len(interactions), dtype=np.int64)
     rank[by_user] = np.arange(len(interactions)) - interactions.indptr[interactions.users]
-    degrees = interactions.user_degrees()
-    held_out = np.minimum(np.rint(test * degrees), np.maximum(degrees - 1, 0))
-    mask = rank < held_out[interactions.users]
+    mask = rank < counts_held_out(interactions.user_degrees(), test)[interactions.users]
     return interactions.where(~mask), interactions.where(mask)
+
+
+def counts_held_out(degrees: NDArray[np.int64], test: float) -> NDArray[np.int64]:
+    """How many interactions `split_per_user` holds out of users with so many, shape as `degrees`."""
+    return np.minimum(np.rint(test * degrees), np.maximum(degrees - 1, 0)).astype(np.int64)

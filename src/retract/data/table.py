@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+class NoRowsError(DataError):
+    """A file or frame with columns but without rows."""
+
+
 @dataclass(frozen=True)
 class Table:
     """Columns as they were read, not yet checked.

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retract.data.catalog import Catalog
-from retract.data.ids import encode_ids
+from retract.data.ids import Known, join_ids, known_ids
 from retract.data.interactions import Interactions, latest_of_each
 from retract.data.table import Table, could_be_numbers, could_be_text, first_row, shown
 from retract.data.values import ratings_of, timestamps_of
 from retract.errors import DataError
 
+if TYPE_CHECKING:
+    import polars as pl
+
 _LONGEST_TITLE = 200
 
 
 class Encoded(NamedTuple):
-    """A table that was checked: see `encode`."""
+    """Data that was checked: see `join`."""
 
     interactions: Interactions
     is_test: NDArray[np.bool_] | None
@@ -27,8 +31,65 @@ class Encoded(NamedTuple):
     notes: tuple[str, ...]
 
 
-def encode(table: Table) -> Encoded:
-    """Check everything and replace ids by their codes.
+@dataclass(frozen=True)
+class Coded:
+    """A table with every value checked, and its ids replaced by numbers of its own.
+
+    Parameters
+    ----------
+    table
+        What it was, with the types of its columns but without its rows.
+    users, items
+        Their ids.
+    ratings, times, in_test, says_shared
+        A value for every row; None where there is no such column.
+    titles
+        Columns `text`, an item, and `title`: the first in the alphabet of its titles. None where there are none.
+    notes
+        What to know of its values, in sentences.
+    """
+
+    table: Table
+    users: Known
+    items: Known
+    ratings: NDArray[np.float32] | None
+    times: NDArray[np.int64] | None
+    in_test: NDArray[np.bool_] | None
+    says_shared: NDArray[np.bool_] | None
+    titles: pl.DataFrame | None
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.users.codes)
+
+
+def code(table: Table) -> Coded:
+    """Check every value by itself.
+
+    Raises
+    ------
+    DataError
+        On the first that is not what it must be.
+    """
+    table = _without_headers(table)
+    users, items = known_ids(table, "user"), known_ids(table, "item")
+    ratings, on_ratings = ratings_of(table)
+    times, on_times = timestamps_of(table)
+    return Coded(
+        replace(table, frame=table.frame.clear()),
+        users,
+        items,
+        ratings,
+        times,
+        _folds(table),
+        _said(table),
+        _titles(table, items),
+        (*on_ratings, *on_times),
+    )
+
+
+def join(parts: Sequence[Coded]) -> Encoded:
+    """One set of interactions of tables with the same columns.
 
     Ids stand in numeric order where all are integers, else in the order of their characters, whatever the row order.
 
@@ -44,18 +105,41 @@ def encode(table: Table) -> Encoded:
     Raises
     ------
     DataError
+        If rows contradict each other.
+    """
+    user_ids, users, on_users = join_ids("user", [part.users for part in parts])
+    item_ids, items, on_items = join_ids("item", [part.items for part in parts])
+    catalog = Catalog(user_ids, item_ids, _joined_titles(parts, item_ids))
+    times = _column(parts, "times")
+    interactions = Interactions.of(catalog, users, items, _column(parts, "ratings"), times)
+    told = dict.fromkeys(note for part in parts for note in (*part.table.notes, *on_users, *on_items, *part.notes))
+    keys = users * catalog.n_items + items
+    is_test, is_shared = _is_test(parts, keys, catalog), _is_shared(parts, keys, times, catalog)
+    return Encoded(interactions, is_test, is_shared, tuple(told))
+
+
+def encode(table: Table) -> Encoded:
+    """Check everything and replace ids by their codes; see `join`.
+
+    Raises
+    ------
+    DataError
         On the first value that is not what it must be.
     """
-    table = _without_headers(table)
-    user_ids, users, on_users = encode_ids(table, "user")
-    item_ids, items, on_items = encode_ids(table, "item")
-    catalog = Catalog(user_ids, item_ids, _titles(table, items, item_ids))
-    ratings, on_ratings = ratings_of(table)
-    times, on_times = timestamps_of(table)
-    interactions = Interactions.of(catalog, users, items, ratings, times)
-    keys = users * catalog.n_items + items
-    notes = (*table.notes, *on_users, *on_items, *on_ratings, *on_times)
-    return Encoded(interactions, _is_test(table, keys, catalog), _is_shared(table, keys, times, catalog), notes)
+    return join([code(table)])
+
+
+def _column(parts: Sequence[Coded], name: str) -> Any:
+    """A column of all parts, part after part; None where they have none."""
+    columns = [getattr(part, name) for part in parts]
+    return None if columns[0] is None else np.concatenate(columns)
+
+
+def _at(parts: Sequence[Coded], row: int) -> tuple[Table, int]:
+    """The table that a row of all parts is in, and its number there."""
+    begins = np.cumsum([0, *(len(part) for part in parts)])
+    place = int(np.searchsorted(begins, row, side="right")) - 1
+    return parts[place].table, row - int(begins[place])
 
 
 def _without_headers(table: Table) -> Table:
@@ -81,11 +165,16 @@ def _without_headers(table: Table) -> Table:
     return replace(table, frame=frame, place=lambda row: table.place(int(kept[row])), notes=(*table.notes, note))
 
 
-def _is_test(table: Table, keys: NDArray[np.int64], catalog: Catalog) -> NDArray[np.bool_] | None:
+def _is_test(parts: Sequence[Coded], keys: NDArray[np.int64], catalog: Catalog) -> NDArray[np.bool_] | None:
     """Whether each pair is to test on, pairs in the order of their keys (user * n_items + item)."""
-    if "fold" not in table.frame.columns:
+    in_test = _column(parts, "in_test")
+    if in_test is None:
         return None
-    in_test = _folds(table)
+    for fold, present in (("train", not in_test.all()), ("test", in_test.any())):
+        if not present:
+            table = parts[0].table
+            where = f"{table.source}, column {table.names['fold']!r}"
+            raise DataError(f"{where}: no row is {fold!r}: mark some so, or leave the column out")
     marked = np.unique(keys * 2 + in_test)
     pairs = marked // 2
     leaked = pairs[1:][pairs[1:] == pairs[:-1]]
@@ -93,16 +182,18 @@ def _is_test(table: Table, keys: NDArray[np.int64], catalog: Catalog) -> NDArray
         user, item = divmod(leaked[0], catalog.n_items)
         named = f"item {catalog.item_ids[item]} of user {catalog.user_ids[user]}"
         more = f" ({len(leaked)} such pairs)" if len(leaked) > 1 else ""
-        row = int(np.flatnonzero((keys == leaked[0]) & in_test)[0])
+        table, row = _at(parts, int(np.flatnonzero((keys == leaked[0]) & in_test)[0]))
         raise table.error("fold", row, f"{named} is in train and in test{more}: keep it in one of them")
     is_test: NDArray[np.bool_] = marked % 2 == 1
     return is_test
 
 
-def _folds(table: Table) -> NDArray[np.bool_]:
+def _folds(table: Table) -> NDArray[np.bool_] | None:
     """Whether each row is to test on."""
     import polars as pl
 
+    if "fold" not in table.frame.columns:
+        return None
     column = table.frame["fold"]
     if not could_be_text(column):
         raise table.type_error("fold", "folds must be 'train' or 'test'")
@@ -110,21 +201,15 @@ def _folds(table: Table) -> NDArray[np.bool_]:
     if (row := first_row(~text.is_in(["train", "test"]).fill_null(False))) is not None:
         raise table.error("fold", row, f"{shown(column[row])} is not a fold: write 'train' or 'test'")
     in_test: NDArray[np.bool_] = (text == "test").to_numpy()
-    for fold, present in (("train", not in_test.all()), ("test", in_test.any())):
-        if not present:
-            where = f"{table.source}, column {table.names['fold']!r}"
-            raise DataError(f"{where}: no row is {fold!r}: mark some so, or leave the column out")
     return in_test
 
 
-def _is_shared(
-    table: Table, keys: NDArray[np.int64], times: NDArray[np.int64] | None, catalog: Catalog
-) -> NDArray[np.bool_] | None:
-    """Whether each pair is shared, pairs in the order of their keys; of equal pairs the latest says."""
-    if "shared" not in table.frame.columns:
-        return None
+def _said(table: Table) -> NDArray[np.bool_] | None:
+    """Whether each row says that it is shared."""
     import polars as pl
 
+    if "shared" not in table.frame.columns:
+        return None
     column = table.frame["shared"]
     if not could_be_numbers(column):
         raise table.type_error("shared", "true or false must say whether an interaction is shared")
@@ -134,8 +219,19 @@ def _is_shared(
         value = column[row]
         said = "the value is missing" if value is None else f"{shown(value)} does not say whether this is shared"
         raise table.error("shared", row, f"{said}: write true or false")
+    said_so: NDArray[np.bool_] = yes.to_numpy()
+    return said_so
+
+
+def _is_shared(
+    parts: Sequence[Coded], keys: NDArray[np.int64], times: NDArray[np.int64] | None, catalog: Catalog
+) -> NDArray[np.bool_] | None:
+    """Whether each pair is shared, pairs in the order of their keys; of equal pairs the latest says."""
+    said_so = _column(parts, "says_shared")
+    if said_so is None:
+        return None
     rows, begins = latest_of_each(keys, catalog.n_users * catalog.n_items, times)
-    said_so: NDArray[np.bool_] = yes.to_numpy()[rows]
+    said_so = said_so[rows]
     shared: NDArray[np.bool_] = np.logical_or.reduceat(said_so, begins)
     if (unsure := shared != np.logical_and.reduceat(said_so, begins)).any():
         pair = int(np.argmax(unsure))
@@ -143,19 +239,31 @@ def _is_shared(
         one, other = sorted(int(rows[own][said_so[own] == answer].min()) for answer in (True, False))
         user, item = divmod(int(keys[one]), catalog.n_items)
         named = f"item {catalog.item_ids[item]} of user {catalog.user_ids[user]}"
-        before = f"{named} is shared by one row and not by another ({table.place(one)}) of the same time"
-        raise table.error("shared", other, f"{before}: correct one of them")
+        (first, at), (table, row) = _at(parts, one), _at(parts, other)
+        place = first.place(at) if first is table else f"{first.source}, {first.place(at)}"
+        before = f"{named} is shared by one row and not by another ({place}) of the same time"
+        raise table.error("shared", row, f"{before}: correct one of them")
     return shared
 
 
-def _titles(table: Table, items: NDArray[np.int64], item_ids: NDArray[np.str_]) -> NDArray[np.str_] | None:
-    """One title per item: of several the first in the alphabet, so that row order does not matter; its id for none."""
+def _titles(table: Table, items: Known) -> pl.DataFrame | None:
+    """One title for each item with some: of several the first in the alphabet, so that row order does not matter."""
     import polars as pl
 
     if "title" not in table.frame.columns or table.frame.schema["title"] != pl.String:
         return None
-    rows = pl.DataFrame({"item": items, "title": table.frame["title"].str.strip_chars().str.head(_LONGEST_TITLE)})
-    best = rows.filter(pl.col("title") != "").group_by("item").agg(pl.col("title").min())
-    titles = item_ids.astype(object)
-    titles[best["item"].to_numpy()] = best["title"].to_numpy()
-    return titles.astype(np.str_)
+    text = items.texts["text"].gather(items.codes)
+    rows = pl.DataFrame({"text": text, "title": table.frame["title"].str.strip_chars().str.head(_LONGEST_TITLE)})
+    return rows.filter(pl.col("title") != "").group_by("text").agg(pl.col("title").min())
+
+
+def _joined_titles(parts: Sequence[Coded], item_ids: NDArray[np.str_]) -> NDArray[np.str_] | None:
+    """One title per item, its id where it has none."""
+    import polars as pl
+
+    known = [part.titles for part in parts if part.titles is not None]
+    if not known:
+        return None
+    best = pl.concat(known).group_by("text").agg(pl.col("title").min())
+    titles = pl.DataFrame({"text": item_ids}).join(best, on="text", how="left", maintain_order="left")
+    return titles.select(pl.coalesce("title", "text")).to_series().to_numpy().astype(np.str_)

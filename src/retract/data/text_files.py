@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, cast
 
 from retract.data.columns import REQUIRED, USUAL, Columns, find_columns, listed, names_of, unread_note
-from retract.data.table import Table
+from retract.data.table import NoRowsError, Table
 from retract.data.values import reads_as_number_or_time
 from retract.errors import DataError
 
@@ -96,7 +96,7 @@ def read_text(path: Path, columns: Columns) -> Table:
     except _DAMAGED as error:
         raise DataError(f"{path} cannot be unpacked: {str(error) or 'it is damaged'}: unpack it yourself") from None
     if not len(frame):
-        raise DataError(f"{path} has a header but no rows: there is nothing to learn from")
+        raise NoRowsError(f"{path} has a header but no rows: there is nothing to learn from")
     names = {role: seen[at] for role, at in found.items()}
     notes += unread_note(seen, found)
     return Table(str(path), frame, names, lambda row: _line(file, text, header, row), notes)

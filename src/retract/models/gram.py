@@ -6,7 +6,7 @@ the order of the summands, how users are split into cohorts, and what was added 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from retract.data import Interactions
 from retract.errors import DataError
-from retract.threads import threads
+from retract.workers import workers
 
 UNIT = 2.0**-30
 """All weights are whole multiples of it."""
-WORTH_THREADS = 50_000
-"""Interactions from which on a product is shared among threads."""
+WORTH_SHARING = 50_000
+"""Interactions from which on a product is shared among workers."""
 LARGEST_SUM = 2.0**22
 """Below it, sums of weights are exact: 52 bits."""
 
@@ -85,16 +85,18 @@ def weighted_gram(matrix: sp.csr_matrix, weights: NDArray[np.float64], *, ordere
 
 
 def _product(left: sp.csr_matrix, right: sp.csr_matrix) -> sp.csr_matrix:
-    """The product, its rows shared among all threads where it is worth it; the same however many they are."""
-    if threads() == 1 or left.nnz < WORTH_THREADS:
+    """The product, its rows shared among all workers where it is worth it; the same however many they are."""
+    if left.nnz < WORTH_SHARING or workers().count == 1:
         return sp.csr_matrix(left @ right)
     work = np.concatenate([[0], np.cumsum(np.diff(right.indptr)[left.indices])])[left.indptr]
-    bounds = np.searchsorted(work, np.linspace(0, work[-1], threads() + 1))
+    bounds = np.searchsorted(work, np.linspace(0, work[-1], workers().count + 1))
     bounds[[0, -1]] = 0, left.shape[0]
-    with ThreadPoolExecutor(threads()) as pool:  # SciPy's products take one thread each, and let others run
-        return sp.csr_matrix(
-            sp.vstack(list(pool.map(lambda a, b: left[a:b] @ right, bounds[:-1], bounds[1:])), format="csr")
-        )
+    parts = workers().map(_rows_times, list(pairwise(bounds.tolist())), left, right)
+    return sp.csr_matrix(sp.vstack(list(parts), format="csr"))
+
+
+def _rows_times(rows: tuple[int, int], left: sp.csr_matrix, right: sp.csr_matrix) -> sp.csr_matrix:
+    return sp.csr_matrix(left[rows[0] : rows[1]] @ right)
 
 
 def gram_of(interactions: Interactions, exponent: float, prior: float = 0.0) -> sp.csr_matrix:

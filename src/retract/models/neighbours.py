@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Lock
 from typing import Any
 
@@ -188,12 +188,9 @@ class Neighbours:
 
     def _sum_anew(self, items: Codes, retained: Retained) -> None:
         """Rows from what is retained. Before anybody reads this table, and where the rows' places are its own."""
-
-        def fill(rows: Codes, sums: Values) -> None:
-            self._arena.lists[self._place[rows]], self.complete[rows] = _largest(sums, rows, self.width)
-
         self.summed = len(items)
-        retained.sum_rows(items, fill)
+        for rows, (lists, complete) in retained.sum_rows(items, partial(_largest, width=self.width)):
+            self._arena.lists[self._place[rows]], self.complete[rows] = lists, complete
 
     summed = 0
     """How many rows had to be summed anew to make this table from the one before."""

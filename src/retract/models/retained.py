@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from retract.threads import threads
+from retract.workers import THREADS, workers
 
 Values = NDArray[np.float64]
 Codes = NDArray[np.int64]
+Result = TypeVar("Result")
 BLOCK = 500_000
-"""Entries of G that a thread holds at once: bounds the memory, never the result."""
+"""Entries of G that a worker holds at once: bounds the memory, never the result."""
+PARTS = 16
+"""Into so many for each worker the items are parted at most."""
 
 
 @dataclass(eq=False)
@@ -92,37 +95,41 @@ class Retained:
             self.transposed = sp.csr_matrix(self.matrix.T.tocsr())
         return self
 
-    def sum_rows(self, items: Codes, use: Callable[[Codes, Values], None]) -> None:
-        """Hand some of `items` and their rows of G, dense, to `use`: block by block, on as many threads as we have."""
+    def sum_rows(self, items: Codes, reduce: Callable[[Values, Codes], Result]) -> Iterator[tuple[Codes, Result]]:
+        """What is made of some rows of G, dense, part by part: many by all workers, few by our own threads.
+
+        Parameters
+        ----------
+        items
+            Whose rows, each once.
+        reduce
+            Called with some rows of G, shape [n, n_items], to be written into at will, and their items; picklable.
+
+        Yields
+        ------
+        items, result
+            Of some of the items, and what was made of their rows.
+        """
         if not len(items):
             return
-        n_items, holders = self.matrix.shape[1], self._holders(items)
-        begins = holders.indptr.tolist()
+        holders, places = self._holders(items)
+        by = workers() if self._many(items) else THREADS
+        parts = min(PARTS * by.count, -(-len(items) * self.matrix.shape[1] // BLOCK))
+        pieces = [(items[part::parts], places[part::parts]) for part in range(parts)]  # sorted items: of like work
+        lent = self.matrix, self.weights, self.later, holders
+        for found in by.map(partial(_summed, reduce=reduce), pieces, *lent):
+            yield from found
 
-        def sum_block(first: int) -> None:
-            part = slice(first, min(first + step, len(items)))
-            sums = np.empty((part.stop - first, n_items))
-            for row in range(first, part.stop):  # by slices and products of C, several times as fast as of two matrices
-                users = holders.indices[begins[row] : begins[row + 1]]
-                sums[row - first] = self.matrix[users].T @ self.weights[users]
-            if self.later is not None:
-                _, rows, weights = self.later
-                own = sp.csr_matrix(rows[:, items[part]].T)
-                own.data = own.data * weights[own.indices]
-                sums += (own @ rows).toarray()
-            use(items[part], sums)
+    def _many(self, items: Codes) -> bool:
+        return len(items) * self.few > self.matrix.shape[1]
 
-        step = max(1, BLOCK // n_items)
-        with ThreadPoolExecutor(min(threads(), -(-len(items) // step))) as pool:
-            list(pool.map(sum_block, range(0, len(items), step)))
-
-    def _holders(self, items: Codes) -> sp.csr_matrix:
-        """Rows of Xᵀ, their own memory, shape [len(items), n_users]."""
+    def _holders(self, items: Codes) -> tuple[sp.csr_matrix, Codes]:
+        """Rows of Xᵀ, and which of them are those of the items."""
         n_users, n_items = self.matrix.shape
-        if self.transposed is None and len(items) * self.few > n_items:
-            self.transposed = sp.csr_matrix(self.matrix.T.tocsr())
+        if self.transposed is None and self._many(items):
+            self.indexed()
         if self.transposed is not None:
-            return sp.csr_matrix(self.transposed[items])
+            return self.transposed, items
         place = np.zeros(n_items, dtype=np.int64)
         place[items] = np.arange(len(items))
         wanted = np.zeros(n_items, dtype=np.bool_)
@@ -130,7 +137,32 @@ class Retained:
         at = np.flatnonzero(wanted[self.matrix.indices])
         users = np.searchsorted(self.matrix.indptr, at, side="right") - 1
         pairs = place[self.matrix.indices[at]], users
-        return sp.csr_matrix((np.ones(len(at)), pairs), shape=(len(items), n_users))
+        return sp.csr_matrix((np.ones(len(at)), pairs), shape=(len(items), n_users)), np.arange(len(items))
+
+
+def _summed(
+    piece: tuple[Codes, Codes],
+    matrix: sp.csr_matrix,
+    weights: Values,
+    later: tuple[Codes, sp.csr_matrix, Values] | None,
+    holders: sp.csr_matrix,
+    reduce: Callable[[Values, Codes], Result],
+) -> list[tuple[Codes, Result]]:
+    """See `Retained.sum_rows`, a block at a time; `piece` names items and their rows of Xᵀ, `holders`."""
+    n_items, found = matrix.shape[1], list[tuple[Codes, Result]]()
+    step = max(1, BLOCK // n_items)
+    for begin in range(0, len(piece[0]), step):
+        items, places = (codes[begin : begin + step] for codes in piece)
+        sums = np.empty((len(items), n_items))
+        for row, place in enumerate(places.tolist()):  # slices, and products of C: much faster than of two matrices
+            users = holders.indices[holders.indptr[place] : holders.indptr[place + 1]]
+            sums[row] = matrix[users].T @ weights[users]
+        if later is not None:
+            own = sp.csr_matrix(later[1][:, items].T)
+            own.data = own.data * later[2][own.indices]
+            sums += (own @ later[1]).toarray()
+        found.append((items, reduce(sums, items)))
+    return found
 
 
 def _wider(matrix: sp.csr_matrix, n_items: int) -> sp.csr_matrix:

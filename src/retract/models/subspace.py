@@ -5,8 +5,8 @@ A function of the interactions and a seed: whoever has the sums finds the same, 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
 from retract import streams
-from retract.threads import threads
+from retract.workers import workers
 
 Matrix = NDArray[np.float64]
 PARTS = ("basis", "weights", "source", "image", "sums")
@@ -217,14 +217,12 @@ def iterated(subspace: Subspace, matrix: sp.csr_matrix, steps: int) -> Subspace:
     return subspace
 
 
-def _blocks(matrix: sp.csr_matrix) -> list[sp.csr_matrix]:
-    """Blocks of rows, some for each thread."""
-    bounds = np.linspace(0, matrix.shape[0], 4 * threads() + 1).astype(int)
-    return [matrix[begin:end] for begin, end in pairwise(bounds)]
+def _blocks(matrix: sp.csr_matrix) -> list[Any]:
+    """Blocks of rows, some for each worker, lent to them."""
+    bounds = np.linspace(0, matrix.shape[0], 4 * workers().count + 1).astype(int)
+    return [workers().lend(matrix[begin:end]) for begin, end in pairwise(bounds)]
 
 
-def _times(blocks: list[sp.csr_matrix], table: Matrix) -> Matrix:
-    """A product by blocks of rows on all threads, the same to the last bit however many they are."""
-    table = np.ascontiguousarray(table)
-    with ThreadPoolExecutor(threads()) as pool:  # SciPy's products take one thread each, and let others run
-        return np.concatenate(list(pool.map(lambda block: block @ table, blocks)))
+def _times(blocks: list[Any], table: Matrix) -> Matrix:
+    """A product by blocks of rows, shared among all workers; the same to the last bit however many they are."""
+    return np.concatenate(list(workers().map(operator.matmul, blocks, np.ascontiguousarray(table))))

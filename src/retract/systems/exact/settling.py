@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retract import streams
 from retract.data import Interactions
-from retract.data.splits import split_per_user
+from retract.data.splits import counts_held_out, split_per_user
 from retract.evaluation.ranking import evaluate
 from retract.models.recommender import Mixed, Recommender, Scores
 from retract.systems.exact.closed_form import filter_tables, folding_tables
@@ -55,10 +55,10 @@ def parts_of(shared: Interactions, part: float, judges: int, seed: int) -> tuple
     The users are drawn by the seed, and their part is what they did last, or where there are no times a draw. The
     others' data stay whole: settings depend on how much is known, and what is trained on should be as dense as all.
     """
-    held_out = split_per_user(shared, part, seed, latest=shared.timestamps is not None)[1]
-    users = held_out.active_users()
+    users = np.flatnonzero(counts_held_out(shared.user_degrees(), part))
     order = np.argsort(streams.bits(seed, 0, users, "judges"))
-    judge = held_out.of_users(np.sort(users[order[: min(judges, (len(users) + 1) // 2)]]))
+    some = shared.of_users(users[order[: min(judges, (len(users) + 1) // 2)]])
+    judge = split_per_user(some, part, seed, latest=shared.timestamps is not None)[1]
     return shared - judge, judge
 
 
