@@ -14,8 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-from collections.abc import Iterator
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,8 @@ from retract.threads import threads
 CHUNK = 20_000
 """Users that are drawn at once."""
 GROUPS, POWER = 50, 0.8
+ASKERS, LOAD, PACE = 32, 1000, 100
+"""Connections' worth of threads that ask for lists, lists that they ask for in a second, and withdrawals beside them."""
 
 
 def shape_of(interactions: int) -> tuple[int, int, int]:
@@ -113,22 +119,71 @@ class Scale:
         return found
 
     def lists(self, count: int) -> dict[str, float]:
-        """Lists of 20, each asked for by itself, from as many threads as compute."""
-        model, users = (
-            recommender_of(self.trained.model, self.config),
-            self.draw.choice(self.shared.active_users(), count),
-        )
-
-        def ask(user: int) -> float:
-            watch = Stopwatch()
-            recommend(model, np.array([user]), self.shared, 20)
-            return 1e3 * watch.seconds
-
+        """Lists of 20, each asked for by itself: as many as can be; 1,000 a second; and while 100 users withdraw."""
+        served = Serving(self.trained, self.config)
+        ask, users = partial(served.ask, self.shared), self.draw.choice(self.shared.active_users(), 3 * count)
+        going = self.draw.permutation(self.shared.active_users())
         ask(int(users[0]))
         with ThreadPoolExecutor(threads()) as pool:
             watch = Stopwatch()
-            seconds = list(pool.map(ask, users.tolist()))
-        return {"lists_per_second": count / watch.seconds, "list_p90_ms": float(np.percentile(seconds, 90))}
+            list(pool.map(ask, users[:count].tolist()))
+            most = count / watch.seconds
+        alone = asked(ask, users[count : 2 * count])
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(served.withdraw, self.shared, going)
+            beside = asked(ask, users[2 * count :])
+            served.stop.set()
+            withdrawn, seconds = done.result()
+        return {
+            "lists_per_second": most,
+            "list_p90_ms": alone[1],
+            "asked_per_second": alone[0],
+            "lists_per_second_beside_withdrawals": beside[0],
+            "list_p90_ms_beside_withdrawals": beside[1],
+            "withdrawals_per_second_beside_lists": withdrawn / seconds,
+        }
+
+
+def asked(ask: Callable[[int], object], users: NDArray[np.int64]) -> tuple[float, float]:
+    """Lists a second, and milliseconds that 90 % of them take at most, from when each was due at `LOAD` a second."""
+    began, askers = time.perf_counter(), range(ASKERS)
+
+    def run(asker: int) -> list[float]:
+        seconds = []
+        for number in range(asker, len(users), ASKERS):
+            due = began + number / LOAD
+            time.sleep(max(0.0, due - time.perf_counter()))
+            ask(int(users[number]))
+            seconds.append(time.perf_counter() - due)
+        return seconds
+
+    with ThreadPoolExecutor(ASKERS) as pool:
+        found = [one for part in pool.map(run, askers) for one in part]
+    return len(users) / (time.perf_counter() - began), 1e3 * float(np.percentile(found, 90))
+
+
+class Serving:
+    """A model that is asked while users withdraw from it."""
+
+    def __init__(self, trained: Trained, config: ExactConfig) -> None:
+        self.model, self.config, self.stop = trained.model, config, threading.Event()
+        self.recommender = recommender_of(self.model, config)
+
+    def ask(self, shared: Interactions, user: int) -> None:
+        """A list of 20."""
+        recommend(self.recommender, np.array([user]), shared, 20)
+
+    def withdraw(self, shared: Interactions, users: NDArray[np.int64]) -> tuple[int, float]:
+        """One user after the other, `PACE` in a second; how many they were, and seconds."""
+        began = time.perf_counter()
+        for number, user in enumerate(users.tolist()):
+            time.sleep(max(0.0, began + number / PACE - time.perf_counter()))
+            if self.stop.is_set():
+                break
+            own = shared.of_users([user])
+            self.model = resolve(self.model, own, own - own, lambda: shared, self.config).model
+            self.recommender = recommender_of(self.model, self.config)
+        return number, time.perf_counter() - began
 
 
 def peak_mb() -> int:
@@ -154,7 +209,7 @@ def measure(interactions: int, form: str, seed: int) -> dict[str, Any]:
         "peak_mb": one.peak,
         "model_mb": round(sum(table.nbytes for table in one.trained.model.values()) / 1e6),
     }
-    row |= one.withdrawals(300) | one.lists(2000) | one.batch(1000)
+    row |= one.withdrawals(300) | one.lists(5000) | one.batch(1000)
     return {**row, "peak_mb_in_all": peak_mb()}
 
 
@@ -167,6 +222,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object, kept nowhere")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scale.jsonl"))
     options = parser.parse_args()
+    sys.setswitchinterval(0.0005)  # as a service would: threads wait 5 ms for each other else
     row = {
         name: round(value, 4) if isinstance(value, float) else value
         for name, value in measure(options.interactions, options.form, options.seed).items()

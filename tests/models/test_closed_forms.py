@@ -10,7 +10,7 @@ from retract.errors import ConfigError, DataError
 from retract.models import gram as gram_room
 from retract.models.ease import changed_inverse, inverse_error, regularised_inverse, with_new_items
 from retract.models.gram import LARGEST_SUM, UNIT, gram_of, rows, user_weights, weighted_gram
-from retract.models.graph_filter import ChangedGram, filtered
+from retract.models.graph_filter import ChangedGram, filtered, sides
 from tests.samples import random_interactions
 
 SEEDS = st.integers(0, 10_000)
@@ -182,7 +182,7 @@ def test_the_filter_is_its_formula_and_at_a_half_that_of_gf_cf(beta, prior, seed
     by_user, by_item = (np.maximum(full.sum(axis) + prior, 1) for axis in (1, 0))
     normalised = by_user[:, None] ** -0.5 * full * by_item**-0.5
     want = full @ (by_item[:, None] ** -beta * (normalised.T @ normalised) * by_item**beta)
-    got = filtered(rows(data), ChangedGram(gram_of(data, 1, prior)), data.item_degrees() + prior, beta)
+    got = filtered(rows(data), ChangedGram(gram_of(data, 1, prior)), *sides(data.item_degrees() + prior, beta))
     np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-12)  # the weights' own rounding, 2^-31 of at most 1
 
 

@@ -88,6 +88,23 @@ def test_after_any_history_it_is_what_it_would_be_from_nothing(seed, m, slack, e
         assert_serves(old, old_gram)  # its readers see no change
 
 
+@given(SEEDS, SIZES, SLACKS, EXPONENTS)
+def test_users_who_go_leave_what_any_other_change_leaves(seed, m, slack, exponent):
+    draw = np.random.default_rng(seed)
+    held = draw.random((14, 18)) < 0.35
+    table = other = Neighbours.made(retained_of(held, exponent), m, slack)
+    for _ in range(6):
+        before, held = held, held.copy()
+        users = np.flatnonzero(held.any(axis=1) & (draw.random(14) < 0.25))
+        held[users] = False
+        kept, going = retained_of(held, exponent), sp.csr_matrix(before[users].astype(float))
+        table = table.without(going, user_weights(np.diff(going.indptr), exponent), kept)
+        other = other.changed(change_between(before, held, exponent), kept)
+        assert_serves(table, dense_gram(held, exponent))
+        for name, found in other.tables.items():
+            np.testing.assert_array_equal(table.tables[name], found)
+
+
 @pytest.mark.parametrize(("name", "value"), [("SCRATCH", 40), ("retained.BLOCK", 30), ("KEY_BITS", 10)])
 def test_neither_the_size_of_blocks_nor_of_keys_matters(name, value, monkeypatch):
     room = retained if name.startswith("retained.") else neighbours

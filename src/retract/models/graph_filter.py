@@ -72,7 +72,10 @@ class ChangedGram:
 
 
 def filtered(
-    users: sp.csr_matrix, gram: ChangedGram | Neighbours, degrees: NDArray[Any], beta: float
+    users: sp.csr_matrix,
+    gram: ChangedGram | Neighbours,
+    read: NDArray[np.float64],
+    said: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Scores x D^{-β-1/2} G D^{β-1/2}, shape [len(users), n_items].
 
@@ -82,19 +85,25 @@ def filtered(
     Parameters
     ----------
     users
-        The users' rows x, shape [n, n_items].
+        The users' rows x, float64, shape [n, n_items].
     gram
         G, or the largest of its entries.
+    read, said
+        See `sides`.
+    """
+    weighted = sp.csr_matrix((users.data * read[users.indices], users.indices, users.indptr), shape=users.shape)
+    return gram.of(weighted) * said
+
+
+def sides(degrees: NDArray[Any], beta: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """D^{-β-1/2} and D^{β-1/2}, by which items are read and scored, shape [n_items].
+
+    Parameters
+    ----------
     degrees
         Interactions per item in the data that G was made from, and a prior where there is one, shape [n_items].
     beta
         β.
     """
-    read, said = sides(degrees, beta)
-    return gram.of(sp.csr_matrix(users @ sp.diags(read))) * said
-
-
-def sides(degrees: NDArray[Any], beta: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """D^{-β-1/2} and D^{β-1/2}, by which items are read and scored, shape [n_items]; arguments as of `filtered`."""
     known = np.maximum(degrees, 1.0)
     return known ** (-beta - 0.5), known ** (beta - 0.5)

@@ -166,6 +166,26 @@ class Neighbours:
             What G + C is summed from. Only read where a list has become too short.
         """
         touched = np.flatnonzero(np.diff(change.indptr))
+        step = max(1, SCRATCH // (len(touched) + 1))
+        return self._moved(touched, _Moving(change, touched, min(step, len(touched)), self.n_items), step, retained)
+
+    def without(self, users: sp.csr_matrix, weights: Values, retained: Retained) -> Neighbours:
+        """The neighbours of G without some users: as `changed`, but much faster, for only listed sums are looked at.
+
+        Parameters
+        ----------
+        users
+            Their rows of X, ones, shape [r, n_items].
+        weights
+            ω of these, shape [r].
+        retained
+            As of `changed`.
+        """
+        touched = np.unique(users.indices).astype(np.int64)
+        return self._moved(touched, _Leaving(users, weights, self.n_items), max(1, SCRATCH // self.width), retained)
+
+    def _moved(self, touched: Codes, moving: _Moving | _Leaving, step: int, retained: Retained) -> Neighbours:
+        """The neighbours after the lists of some items have changed, so many of them at a time."""
         if not len(touched):
             return self
         room, into = self._arena.take(len(touched)), self
@@ -173,10 +193,7 @@ class Neighbours:
             into, room = self._copied(), touched
         arena, place, complete = into._arena, into._place.copy(), self.complete.copy()
         place[touched] = room
-        new = Neighbours(arena, place, complete, self.m)
-        step = max(1, SCRATCH // (len(touched) + 1))
-        moving = _Moving(change, touched, min(step, len(touched)), self.n_items)
-        short = [np.empty(0, dtype=np.int64)]
+        new, short = Neighbours(arena, place, complete, self.m), list[Codes]()
         for begin in range(0, len(touched), step):
             rows = touched[begin : begin + step]
             lists, complete[rows] = moving.moved(rows, self._arena.lists[self._place[rows]], self.complete[rows])
@@ -297,6 +314,29 @@ class _Moving:
         all_ids[:, :width], all_values[:, :width] = lists.ids, lists.values
         all_ids[row, column], all_values[row, column] = ids, values
         return _sorted(all_ids, all_values, self.n_items).first(width)
+
+
+class _Leaving:
+    """Users who go with all that they have. Sums only fall then, so that none that is not listed passes one that is."""
+
+    def __init__(self, users: sp.csr_matrix, weights: Values, n_items: int) -> None:
+        self.users, self.weights, self.n_items = users, weights, n_items
+
+    def moved(self, rows: Codes, lists: _Lists, complete: Flags) -> tuple[_Lists, Flags]:
+        """As of `_Moving`."""
+        line = np.full(self.n_items, -1, dtype=np.int32)
+        line[rows] = np.arange(len(rows))
+        has, values = np.zeros(self.n_items + 1), lists.values.copy()  # a short list ends in -1, which nobody has
+        for begin, end, weight in zip(self.users.indptr[:-1], self.users.indptr[1:], self.weights, strict=True):
+            own = self.users.indices[begin:end]
+            at = line[own]
+            at = at[at >= 0]
+            has[own] = weight
+            values[at] -= has[lists.ids[at]]
+            has[own] = 0
+        certain = complete[:, None] | _before_all_others(values, lists, np.zeros(len(rows)))
+        values[~certain] = 0
+        return _sorted(lists.ids, values, self.n_items), complete
 
 
 def _before_all_others(values: Values, lists: _Lists, rises: Values) -> Flags:

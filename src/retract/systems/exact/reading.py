@@ -13,7 +13,7 @@ from retract.data import Interactions
 from retract.federation import Arrays
 from retract.models.ease import item_weights
 from retract.models.fold_in import FoldIn
-from retract.models.graph_filter import filtered
+from retract.models.graph_filter import filtered, sides
 from retract.models.recommender import Mixed, Recommender, Scores, rows_of
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.tables import Tables, form_of
@@ -68,13 +68,12 @@ class FilterRecommender:
     """Scores by the graph filter, from the users' own histories, whatever they share."""
 
     def __init__(self, tables: Tables, config: ExactConfig) -> None:
-        self.tables, self.config = tables, config
+        assert config.filter_beta is not None
+        self.gram, self._sides = tables.gram, sides(tables["degrees"] + config.filter_prior, config.filter_beta)
 
     def scores(self, users: NDArray[np.int64], history: Interactions) -> Scores:
         """Shape [len(users), n_items]."""
-        assert self.config.filter_beta is not None
-        own, degrees = rows_of(users, history, np.float64), self.tables["degrees"] + self.config.filter_prior
-        return filtered(own, self.tables.gram, degrees, self.config.filter_beta).astype(np.float32)
+        return filtered(rows_of(users, history, np.float64), self.gram, *self._sides).astype(np.float32)
 
 
 def folding_numbers(config: ExactConfig) -> dict[str, float]:

@@ -107,12 +107,15 @@ def resolve(
             return Solved(dense, {**how, "method": "closed form"})
     known = Tables.of(model)
     gram = known.gram.over(n_items)
-    whole, weights = isinstance(gram, ChangedGram), difference.weights(1.0, config.filter_prior)
-    change = weighted_gram(difference.users, weights, ordered=whole)
+    weights = difference.weights(1.0, config.filter_prior)
     if isinstance(gram, ChangedGram):
+        change = weighted_gram(difference.users, weights)
         return Solved(Tables(gram.plus(change), dense), {**how, "method": "sums changed"})
     left = _left(known, after, users, retained, config)
-    gram = gram.changed(change, left)
+    if (difference.signs < 0).all():
+        gram = gram.without(difference.users, -weights, left)
+    else:
+        gram = gram.changed(weighted_gram(difference.users, weights, ordered=False), left)
     return Solved(Tables(gram, dense, left), {**how, "method": "sums changed", "summed anew": gram.summed})
 
 
