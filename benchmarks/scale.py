@@ -41,7 +41,7 @@ CHUNK = 20_000
 """Users that are drawn at once."""
 GROUPS, POWER = 50, 0.8
 ASKERS, LOAD, PACE = 32, 1000, 100
-"""Connections' worth of threads that ask for lists, lists that they ask for in a second, and withdrawals beside them."""
+"""Connections' worth of threads that ask for lists, lists they ask for in a second, and withdrawals beside them."""
 
 
 def shape_of(interactions: int) -> tuple[int, int, int]:

@@ -100,10 +100,10 @@ def test_a_workers_own_refusal_is_told_as_it_is(ray_found):
 def test_every_form_is_the_same_to_the_last_bit_whoever_sums(ray_found, settings, monkeypatch):
     monkeypatch.setattr("retract.models.gram.WORTH_SHARING", 0)
     data = random_interactions(3)
-    config, _ = settled(data, ExactConfig.model_validate(settings), 0)
+    config = settled(data, ExactConfig.model_validate(settings), 0).config
     want = solve(data, config).model
     with computing_by(ray_found):
-        again, _ = settled(data, ExactConfig.model_validate(settings), 0)
+        again = settled(data, ExactConfig.model_validate(settings), 0).config
         found = solve(data, config).model
     assert again == config
     assert found.keys() == want.keys()

@@ -227,7 +227,7 @@ def test_auto_takes_what_ranks_best_or_the_filter_where_that_is_as_good_and_says
         assert trained.log[0]["why"].startswith(why)
         assert trained.memory.nbytes == 0
         again = trained.config
-        assert settling.settled(TRAIN, again, 5) == (again, {"why": f"form is set to {form}"})
+        assert settling.settled(TRAIN, again, 5) == (again, {"why": f"form is set to {form}"}, None)
         assert_same_tables(trained.model, train(EXACT(again), TRAIN)[0].model)
 
 
@@ -240,9 +240,11 @@ def test_where_the_spectral_form_would_be_slow_auto_takes_the_filter():
 @pytest.mark.parametrize("form", ["filter", "spectral"])
 def test_what_is_left_open_is_the_best_on_what_is_held_out(form):
     trained, _ = train(exact(form, **OPEN), TRAIN)
-    train_part, judge = settling.parts_of(TRAIN, settling.HELD_OUT, settling.JUDGES, 0)
+    own, judge = settling.judges_of(TRAIN, settling.HELD_OUT, settling.JUDGES, 0)
+    train_part = TRAIN - judge
     assert 0 < len(judge.active_users()) <= 20
-    assert train_part | judge == TRAIN
+    assert own == TRAIN.of_users(judge.active_users())
+    assert own & judge == judge
 
     def ndcg(**settings: float) -> float:
         config = trained.config.model_copy(update=settings)

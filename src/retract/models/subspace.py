@@ -132,7 +132,7 @@ class Subspace:
         inner = self.source.T @ self.image
         values, vectors = np.linalg.eigh((inner + inner.T) / 2)
         stands = values > 1e-7 * values[-1]
-        left, found, _ = np.linalg.svd((self.image @ vectors[:, stands]) * values[stands] ** -0.5, full_matrices=False)
+        left, found = _singular((self.image @ vectors[:, stands]) * values[stands] ** -0.5)
         rank = min(self.dimension, int((found > 1e-4 * found[0]).sum()))
         left, found = left[:, :rank], found[:rank]
         left[self.weights == 0] = 0  # of what nobody holds not even rounding
@@ -198,6 +198,17 @@ def orthonormal(image: Matrix) -> Matrix:
     return turned
 
 
+def _singular(table: Matrix) -> tuple[Matrix, Matrix]:
+    """Left singular vectors and values, greatest first, through the table's Gram matrix.
+
+    That takes a third of the time of a decomposition of the table, and is as good for values of more than a
+    ten-thousandth of the first, which are all that is asked for.
+    """
+    squares, vectors = np.linalg.eigh(table.T @ table)
+    values = np.sqrt(np.maximum(squares[::-1], 1e-300))
+    return table @ (vectors[:, ::-1] / values), values
+
+
 def iterated(subspace: Subspace, matrix: sp.csr_matrix, steps: int) -> Subspace:
     """So many steps with a matrix at hand; the same subspace, for convenience.
 
@@ -206,14 +217,16 @@ def iterated(subspace: Subspace, matrix: sp.csr_matrix, steps: int) -> Subspace:
     matrix
         X, shape [n_users, n_items], ones.
     """
+    matrix = matrix.astype(np.float32)  # ones; the products, too, take half the time so
     degrees = np.diff(matrix.indptr).astype(np.float64)
     weights = np.where(degrees > 0, 1 / np.maximum(degrees + subspace.prior, 1e-12), 0)
     back = matrix.T.tocsr()
     support, mass, users = np.diff(back.indptr).astype(np.float64), back @ weights, int((degrees > 0).sum())
     by_user, by_item = _blocks(matrix), _blocks(back)
     for _ in range(steps):
-        product = _times(by_item, weights[:, None] * _times(by_user, subspace.asked))
-        subspace.step(product, support, mass, users)
+        said = _times(by_user, subspace.asked.astype(np.float32))
+        product = _times(by_item, (weights[:, None] * said).astype(np.float32))
+        subspace.step(product.astype(np.float64), support, mass, users)
     return subspace
 
 
@@ -223,6 +236,6 @@ def _blocks(matrix: sp.csr_matrix) -> list[Any]:
     return [workers().lend(matrix[begin:end]) for begin, end in pairwise(bounds)]
 
 
-def _times(blocks: list[Any], table: Matrix) -> Matrix:
+def _times(blocks: list[Any], table: NDArray[np.float32]) -> NDArray[np.float32]:
     """A product by blocks of rows, shared among all workers; the same to the last bit however many they are."""
     return np.concatenate(list(workers().map(operator.matmul, blocks, np.ascontiguousarray(table))))

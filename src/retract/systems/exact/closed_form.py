@@ -32,13 +32,15 @@ class Solved:
     how: Mapping[str, object]
 
 
-def solve(shared: Interactions, config: ExactConfig, reason: str = "training") -> Solved:
+def solve(shared: Interactions, config: ExactConfig, reason: str = "training", known: Tables | None = None) -> Solved:
     """The closed form of S, from nothing.
 
     Parameters
     ----------
     config
         Settings that leave nothing open.
+    known
+        The filter's tables of S, if they are at hand.
 
     Raises
     ------
@@ -54,6 +56,8 @@ def solve(shared: Interactions, config: ExactConfig, reason: str = "training") -
         dense |= folding_tables(shared, config)
         if not config.blend:
             return Solved(dense, how)
+    if known is not None:
+        return Solved(Tables(known.gram, dense, known.retained), how)
     return Solved(filter_tables(shared, config, dense), how)
 
 

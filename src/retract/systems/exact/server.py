@@ -80,11 +80,11 @@ class ExactServer:
         require_one_user_each(NAME, engine)
         watch = Stopwatch()
         progress("training", 0, 1)
-        config, settling = settled(shared, self.config, seed)
+        config, settling, known = settled(shared, self.config, seed)
         if config.count_private:
             solved = _solve_through_clients(shared.n_items, config, engine, seed)
         elif len(shared):
-            solved = solve(shared, config)
+            solved = solve(shared, config, known=known)
         else:
             raise DataError("nothing is shared: share something, or set count_private=true for sums over clients")
         progress("training", 1, 1)

@@ -13,7 +13,7 @@ from retract.systems.base import Progress, Stopwatch, no_progress
 from retract.systems.exact.closed_form import solve
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.reading import recommender_of
-from retract.systems.exact.settling import HELD_OUT, parts_of, settled
+from retract.systems.exact.settling import HELD_OUT, judges_of, settled
 
 GRIDS: Mapping[str, Mapping[str, Sequence[float]]] = {
     "ease": {"ease_exponent": (0.25, 0.5, 0.75), "ridge": (10, 20, 50, 100, 200)},
@@ -68,10 +68,10 @@ def tune(
     DataError
         If nobody shares enough to hold any of it out.
     """
-    train, judge = parts_of(shared, part, JUDGES, seed)
+    own, judge = judges_of(shared, part, JUDGES, seed)
     if not len(judge):
         raise DataError("nobody shares enough to hold a part of it out: share more, or hold out a larger part")
-    config, _ = settled(shared, config, seed)
+    config, train, history = settled(shared, config, seed).config, shared - judge, own - judge
     values = grid if grid is not None else GRIDS[config.form]
     found = []
     candidates = list(itertools.product(*values.values()))
@@ -80,7 +80,7 @@ def tune(
         settings = dict(zip(values, chosen, strict=True))
         tried, watch = ExactConfig.model_validate({**config.model_dump(), **settings}), Stopwatch()
         model = solve(train, tried).model
-        means = evaluate(recommender_of(model, tried), train, judge)
+        means = evaluate(recommender_of(model, tried), history, judge)
         recall, ndcg = float(means.recall.mean()), float(means.ndcg.mean())
         found.append(Candidate(tried.form, settings, recall, ndcg, round(watch.seconds, 3)))
     progress("tuning", len(candidates), len(candidates))
