@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retract.auditing.verifying import verify_paths
 from retract.errors import ConfigError, FolderError, UnknownIdError
 from retract.stores.audits import STEP_AUDITS
 from retract.stores.folder import STEP_CERTIFICATE, TrainedFolder
@@ -26,6 +27,7 @@ from retract.stores.reading import recommend_folder
 from retract.stores.requests import codes_of, pending_of
 from retract.stores.status import status
 from retract.stores.training import TrainOptions, train_folder
+from retract.systems.registry import make_system
 from tests.stores.folders import (
     apply,
     ask,
@@ -381,3 +383,59 @@ def test_what_is_left_of_a_training_that_is_over_goes_with_the_next_unlearning(f
         (place / "place.json").write_text(f'{{"run": "{run}", "stage": "training", "done": 3}}')
         apply(folder)
         assert place.exists() == stays
+
+
+# --- in two stages ----------------------------------------------------------------------------------------------------
+
+
+def staged_folder(path: Path) -> Path:
+    """Of a spectral model that takes long to make anew, it says."""
+    settings = {"form": "spectral", "blend": 1.0, "popularity": 0.2, "filter_beta": 0.3, "wait_seconds": 0}
+    system = make_system("exact", settings)
+    train_folder(system, tiny_dataset(), path, TrainOptions(share=0.5, test=0.2))
+    return path
+
+
+def test_what_takes_long_to_make_anew_is_left_out_first_and_then_served_as_another_version(tmp_path: Path) -> None:
+    folder = staged_folder(tmp_path / "run")
+    ask(folder, "erase", "u2")
+    report = apply(folder)
+    after = load(folder)
+    assert report.refresh_seconds > 0
+    assert [one["stage"] for one in after.trained.log] == ["train", "unlearn", "refresh"]
+    assert [one["form"] for one in after.trained.log] == ["spectral", "filter", "spectral"]
+    assert after.version == 3
+    assert after.metrics == report.metrics == measure(after.recommender(), after.interactions, after.test)
+    assert verify_paths([folder])[0].checked[0] == "the chain of 3 version(s) is unbroken: train, unlearn, refresh"
+    again = apply(folder)
+    assert (again.refresh_seconds, load(folder).version) == (0, 3)
+
+
+def test_a_kill_between_the_stages_leaves_the_filter_alone_and_the_next_unlearning_makes_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = staged_folder(tmp_path / "run")
+    ask(folder, "erase", "u2")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("retract.systems.exact.server.ExactServer.refresh", killed)
+        with pytest.raises(KeyboardInterrupt):
+            apply(folder)
+    held = load(folder)
+    assert (held.version, held.trained.config.form) == (2, "filter")
+    assert not any(one.pending for one in requests(folder))
+    assert recommend_folder(folder, "u1").items
+    report = apply(folder)
+    assert (report.requests, report.refresh_seconds > 0) == (0, True)
+    assert (load(folder).version, load(folder).trained.config.form) == (3, "spectral")
+
+
+def test_a_judge_sees_the_whole_model(tmp_path: Path) -> None:
+    folder, seen = staged_folder(tmp_path / "run"), []
+    ask(folder, "erase", "u2")
+    unlearn_folder(TrainedFolder(folder), judge=lambda forgotten: seen.append(forgotten.after.trained) or {})
+    assert [one.config.form for one in seen] == ["spectral"]
+    assert load(folder).version == 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from retract.data import Interactions, Sharing, load
 from retract.stores.devices import MemoryDevices
 from retract.stores.held import Held
-from retract.stores.local import engine_of
+from retract.stores.local import engine_of, withdraw
 from retract.stores.training import TrainOptions, train_folder
 from retract.systems.base import Trained
 from retract.systems.system import System
@@ -66,6 +66,44 @@ def test_after_any_history_the_model_is_that_of_a_training_on_what_is_left(form,
         assert trained.shared == shared == devices.sharing.shared
         assert_never_knew(system, trained, within=1e-9)
         assert_same_tables(old.model, tables)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [0, 6])
+@settings(max_examples=12)
+@given(seed=st.integers(0, 10_000))
+def test_in_two_stages_a_model_is_first_the_filter_and_then_the_spectral_form_of_what_is_left(kept, seed):
+    system, draw = exact("spectral", neighbours=kept, wait_seconds=0), np.random.default_rng(seed)
+    trained, devices = train(system, random_interactions(seed, n_users=30, n_items=60), share=0.7)
+    for _ in range(5):
+        forget = some_of(devices.sharing.shared, draw)
+        devices, withdrawal = withdraw(devices, "unshare", forget)
+        soon = system.server.at_once(trained, withdrawal)
+        if soon is None:
+            assert not len(forget) or system.server.awaits(trained)
+            trained = system.server.unlearn(trained, withdrawal, engine_of(system, devices), seed=0)
+        else:
+            assert soon.log[-1]["form"] == soon.config.form == "filter"
+            assert "items" not in soon.model
+            assert system.server.awaits(soon)
+            trained = soon
+        assert trained.shared == devices.sharing.shared
+        assert_never_knew(System(system.type, trained.config), trained)
+        if draw.random() < 0.6:
+            trained = system.server.refresh(trained)
+            assert trained.log[-1]["form"] == trained.config.form == "spectral"
+            assert not system.server.awaits(trained)
+            assert trained.config == system.config
+            assert_never_knew(system, trained)
+
+
+def test_what_is_fast_to_make_anew_is_never_left_out():
+    data = random_interactions(0)
+    for system in (exact("spectral"), exact("filter", wait_seconds=0), exact("spectral", wait_seconds=0, blend=0.0)):
+        trained, devices = train(system, data)
+        _, withdrawal = withdraw(devices, "erase", data.of_users([1]))
+        assert system.server.at_once(trained, withdrawal) is None
+        assert not system.server.awaits(trained)
 
 
 @pytest.mark.slow

@@ -153,13 +153,16 @@ def _told(report: UnlearnReport, auditing: Auditing | None, folder: Path) -> lis
         wanted = f"{report.at_least} withdraw what the model learnt"
         return [f"{report.waiting} user(s) wait until {wanted}: nothing was changed."]
     if not report.requests:
-        return [f"Nothing is pending in {folder}: nothing was changed."]
+        made = f"what was left out has been made in {span(report.refresh_seconds)}" if report.refresh_seconds else ""
+        return [f"Nothing is pending in {folder}: {made or 'nothing was changed'}."]
     rows = [[name, metric(report.metrics_before[name]), metric(value)] for name, value in report.metrics.items()]
     done = (
         f"{report.requests} request(s) applied: {report.forgotten:,} interactions forgotten in {span(report.seconds)}."
     )
     if report.held_out:
         done += f" No model had learnt {report.held_out:,} of them, held out for testing, so no audit counts them."
+    if report.refresh_seconds:
+        done += f" What takes longer was left out at first, and made anew in {span(report.refresh_seconds)}."
     told: list[RenderableType] = [done]
     if any(value is not None for value in report.metrics.values()):
         told.append(grid(["", "before", "after"], rows, numeric=["before", "after"]))

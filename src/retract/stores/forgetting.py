@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from retract.data import Interactions
 from retract.errors import ConfigError, FederationError
 from retract.stores.devices import MemoryDevices
-from retract.stores.folder import TrainedFolder
+from retract.stores.folder import Deed, TrainedFolder
 from retract.stores.held import Held
 from retract.stores.ledger import Kind, Request
 from retract.stores.local import emptied, engine_of, nothing_to_learn, withdraw
@@ -28,7 +28,7 @@ from retract.stores.measuring import Metrics, isolated, measured
 from retract.stores.requests import codes_of, named_by, pending_of
 from retract.stores.suppression import Suppression
 from retract.stores.versions import PLACE, SERVER, TRAINING
-from retract.systems.abilities import learnt_from
+from retract.systems.abilities import Staged, learnt_from
 from retract.systems.base import Progress, Stopwatch, Withdrawal, no_progress
 from retract.systems.checks import require_finite
 
@@ -157,6 +157,7 @@ class UnlearnReport:
     `held_out` is how many of the forgotten were held out for testing: no model had learnt them, and no audit counts
     them.
     `waiting` is how many users still wait because fewer than `at_least` of them withdraw what the model learnt.
+    `refresh_seconds` is what it took to make anew what was left out at first; 0 where nothing was.
     `isolated_users` are those still here whose last shared interaction has gone, `isolated_items` those that nobody
     shares any more; `notes` say what that changes for them.
     """
@@ -173,6 +174,7 @@ class UnlearnReport:
     isolated_users: int = 0
     isolated_items: int = 0
     held_out: int = 0
+    refresh_seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -196,23 +198,48 @@ def unlearn_folder(
     """
     options = options or UnlearnOptions()
     with folder.unlearning():
-        held, ledger = folder.load(), folder.ledger
-        requests = [(request, codes_of(folder, request, held.sharing)) for request in pending_of(folder)]
-        batch = batch_of(held, requests)
-        if batch.waits(options.at_least):
-            return waiting(held, batch, options)
-        said = (*folder.seals.ready(), *told_of_training(folder.path))
-        ids = [request.id for request in batch.requests]
-        ledger.claim(ids)
-        try:
-            forgotten = forget(held, batch, seed=options.seed, progress=progress)
-            report = report_on(forgotten, options)
-            files = judge(forgotten)
-            commit(folder, replace(forgotten, after=replace(forgotten.after, metrics=report.metrics)), files)
-        except BaseException:
-            ledger.release(ids)
-            raise
-    return replace(report, notes=(*said, *report.notes))
+        report, held = _applied(folder, options, judge, progress)
+        server = held.system.server
+        if isinstance(server, Staged) and server.awaits(held.trained):  # now, or since a kill
+            return _refreshed(folder, server, report, options, progress)
+    return report
+
+
+def _applied(
+    folder: TrainedFolder, options: UnlearnOptions, judge: Judge, progress: Progress
+) -> tuple[UnlearnReport, Held]:
+    """Apply what is pending. Where nobody judges, what can be served at once is; a judge sees the whole model."""
+    held, ledger = folder.load(), folder.ledger
+    requests = [(request, codes_of(folder, request, held.sharing)) for request in pending_of(folder)]
+    batch = batch_of(held, requests)
+    if batch.waits(options.at_least):
+        return waiting(held, batch, options), held
+    said = (*folder.seals.ready(), *told_of_training(folder.path))
+    ids = [request.id for request in batch.requests]
+    ledger.claim(ids)
+    try:
+        forgotten = forget(held, batch, seed=options.seed, progress=progress, at_once=judge is no_judge)
+        report = report_on(forgotten, options)
+        files = judge(forgotten)
+        commit(folder, replace(forgotten, after=replace(forgotten.after, metrics=report.metrics)), files)
+    except BaseException:
+        ledger.release(ids)
+        raise
+    return replace(report, notes=(*said, *report.notes)), forgotten.after
+
+
+def _refreshed(
+    folder: TrainedFolder, server: Staged, report: UnlearnReport, options: UnlearnOptions, progress: Progress
+) -> UnlearnReport:
+    """Serve what an unlearning left out; the report with what it took."""
+    held, watch = folder.load(), Stopwatch()
+    progress("making the rest anew", 0, 1)
+    after = replace(held, trained=server.refresh(held.trained))
+    seconds = watch.seconds
+    metrics = measured(after.recommender(), after, after.test, options.measure)
+    folder.replace(held, replace(after, metrics=metrics), deed=Deed("refresh"))
+    progress("making the rest anew", 1, 1)
+    return replace(report, metrics=metrics, refresh_seconds=round(seconds, 3))
 
 
 def batch_of(held: Held, requests: Sequence[tuple[Request, NDArray[np.int64]]]) -> Batch:
@@ -230,10 +257,17 @@ def batch_of(held: Held, requests: Sequence[tuple[Request, NDArray[np.int64]]]) 
     return Batch(tuple(request for request, _ in requests), erase, unshare, seen)
 
 
-def forget(held: Held, batch: Batch, *, seed: int = 0, progress: Progress = no_progress) -> Forgotten:
+def forget(
+    held: Held, batch: Batch, *, seed: int = 0, progress: Progress = no_progress, at_once: bool = False
+) -> Forgotten:
     """Both halves after a batch: all erasures as one withdrawal, and then all unsharings as another.
 
     Erasures come first: nothing is learnt once more from what is about to be erased.
+
+    Parameters
+    ----------
+    at_once
+        Leave out what takes long to make anew, where the system can: see `retract.systems.abilities.Staged`.
 
     Raises
     ------
@@ -245,7 +279,7 @@ def forget(held: Held, batch: Batch, *, seed: int = 0, progress: Progress = no_p
     _require_reachable(held, batch)
     state, steps, ids = held, list[Step](), {}
     for kind, named in (("erase", batch.erase), ("unshare", batch.unshare)):
-        state, step, ids[kind] = _withdrawn(state, kind, named, seed, progress)  # type: ignore[arg-type]
+        state, step, ids[kind] = _withdrawn(state, kind, named, seed, progress, at_once)  # type: ignore[arg-type]
         steps += [step] if step is not None else []
     require_finite(state.trained)
     gone = np.setdiff1d(batch.erase.users, (state.interactions | state.test).users)
@@ -312,7 +346,7 @@ def waiting(held: Held, batch: Batch, options: UnlearnOptions) -> UnlearnReport:
 
 
 def _withdrawn(
-    held: Held, kind: Kind, named: Interactions, seed: int, progress: Progress
+    held: Held, kind: Kind, named: Interactions, seed: int, progress: Progress, at_once: bool
 ) -> tuple[Held, Step | None, str]:
     """Both halves after one withdrawal, what was done (nothing where no model knew of it), and its id."""
     learnt = held.interactions & named  # the rest was held out for testing: no model knows it
@@ -323,7 +357,9 @@ def _withdrawn(
     if len(learnt) and nothing_to_learn(held.system, trained.shared - learnt, after):
         trained = emptied(trained, withdrawal)
     elif len(learnt):
-        trained = held.system.server.unlearn(trained, withdrawal, engine, seed=seed, progress=progress)
+        server = held.system.server
+        soon = server.at_once(trained, withdrawal) if at_once and isinstance(server, Staged) else None
+        trained = soon or server.unlearn(trained, withdrawal, engine, seed=seed, progress=progress)
     seconds = watch.seconds
     if kind == "erase":
         test = test - named

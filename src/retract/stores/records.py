@@ -29,7 +29,7 @@ from retract.stores.manifest import Manifest, sha256
 from retract.stores.signed import Count, Form, Hash, Signed, Text, public_of, strict
 from retract.stores.versions import RECORD, RECORDS, SERVER
 
-Making = Literal["train", "unlearn", "extend", "save"]
+Making = Literal["train", "unlearn", "refresh", "extend", "save"]
 KeyChange = Literal["new key", "lost key"]
 
 
@@ -43,7 +43,8 @@ class Recorded:
     number
         Its place in the chain, from 1.
     made
-        What made the version: "train", "unlearn", "extend", or "save" of a model in memory. Or "new key": the chain
+        What made the version: "train", "unlearn", "refresh" of what an unlearning left out, "extend", or "save" of a
+        model in memory. Or "new key": the chain
         goes on with `next_key`; or "lost key": it goes on with the key that signs this, for the one before was lost.
     version
         The version that it is about; of a change of key the one that is served then.

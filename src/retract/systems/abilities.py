@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retract.data import Interactions
 from retract.federation import Engine
-from retract.systems.base import Kind, Progress, ServerSide, Trained, no_progress
+from retract.systems.base import Kind, Progress, ServerSide, Trained, Withdrawal, no_progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +50,23 @@ class Preparing(Protocol):
 
     def prepare(self, trained: Trained, engine: Engine, *, seed: int, progress: Progress = no_progress) -> Trained:
         """The same model, with what unlearning needs in its memory."""
+        ...
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A server's half that forgets in two stages: a part of its model at once, and what takes longer is made later."""
+
+    def at_once(self, trained: Trained, withdrawal: Withdrawal) -> Trained | None:
+        """A model that knows nothing of what is withdrawn, fast to make; None where `unlearn` is as fast."""
+        ...
+
+    def awaits(self, trained: Trained) -> bool:
+        """Whether a part of this model is still to be made."""
+        ...
+
+    def refresh(self, trained: Trained) -> Trained:
+        """The whole model of what is shared now: what training on it gives."""
         ...
 
 

@@ -41,6 +41,14 @@ class ExactConfig(SystemConfig):
     slow_seconds: Annotated[
         float, Field(gt=0, description="Auto: seconds beyond which the spectral form is slow, by estimate.")
     ] = 60.0
+    wait_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Spectral: where it takes longer to make anew, by estimate, a withdrawal has the filter served "
+            "alone meanwhile.",
+        ),
+    ] = 1.0
 
     dimension: Annotated[
         int, Field(ge=0, description="Spectral: size d of all embeddings; 0 for what the data bear.")

@@ -34,9 +34,12 @@ from retract.systems.exact.closed_form import Solved, solve
 from retract.systems.exact.config import TERM, ExactConfig, require_memory, term_update
 from retract.systems.exact.reading import recommender_of
 from retract.systems.exact.settling import settled
+from retract.systems.exact.tables import Tables, form_of
 from retract.systems.exact.unlearning import resolve
 
 NAME = "exact"
+AWAITED = "left out until it is made anew"
+"""What the log says of a subspace that is not served, for it would still know what was withdrawn."""
 
 
 class ExactServer:
@@ -114,8 +117,40 @@ class ExactServer:
         else:
             solved = _solve_through_clients(trained.shared.n_items, config, engine, seed)
         progress("unlearning", 1, 1)
-        record: dict[str, object] = {"stage": "unlearn", "request": withdrawal.request_id}
+        record = {"stage": "unlearn", "request": withdrawal.request_id, **self._awaited(trained)}
         return _trained(solved, config, retained(), trained.seed, trained.log, record, watch)
+
+    def at_once(self, trained: Trained, withdrawal: Withdrawal) -> Trained | None:
+        """The filter alone, where the subspace takes long to make anew: what it is made of has changed in milliseconds.
+
+        The model says that it is a filter, and so does its log; it is what training gives with `form=filter`.
+        """
+        watch, config = Stopwatch(), _config_of(trained)
+        if not len(withdrawal.forget) or form_of(trained.model) != "spectral" or not config.blend:
+            return None
+        if config.seconds_for(trained.shared) <= config.wait_seconds:
+            return None
+        config, known = config.model_copy(update={"form": "filter"}), Tables.of(trained.model)
+        alone = Tables(known.gram, {"degrees": known["degrees"]}, known.retained)
+        own = trained.shared.of_users(withdrawal.forget.active_users())
+        retained = cache(lambda: trained.shared - withdrawal.forget)
+        solved = resolve(alone, own, own - withdrawal.forget, retained, config)
+        record = {"stage": "unlearn", "request": withdrawal.request_id, "subspace": AWAITED}
+        return _trained(solved, config, retained(), trained.seed, trained.log, record, watch)
+
+    def awaits(self, trained: Trained) -> bool:
+        """Whether the subspace is still to be made."""
+        return bool(self._awaited(trained))
+
+    def refresh(self, trained: Trained) -> Trained:
+        """The spectral form of what is shared now."""
+        watch, config = Stopwatch(), _config_of(trained).model_copy(update={"form": "spectral"})
+        solved = solve(trained.shared, config, "refresh", Tables.of(trained.model))
+        return _trained(solved, config, trained.shared, trained.seed, trained.log, {"stage": "refresh"}, watch)
+
+    def _awaited(self, trained: Trained) -> dict[str, object]:
+        """What the log says where a subspace is still to be made."""
+        return {"subspace": AWAITED} if trained.log and trained.log[-1].get("subspace") == AWAITED else {}
 
     def extend(
         self,
@@ -145,7 +180,9 @@ class ExactServer:
             users = (shared - before).active_users()
             solved = resolve(trained.model, before.of_users(users), after.of_users(users), lambda: after, config)
         progress("extending", 1, 1)
-        return _trained(solved, config, after, trained.seed, trained.log, {"stage": "extend"}, watch)
+        return _trained(
+            solved, config, after, trained.seed, trained.log, {"stage": "extend", **self._awaited(trained)}, watch
+        )
 
     def learnt(self, kind: Kind) -> Learnt:
         """What is shared; with `count_private` all that is held, and what is only unshared is still held."""
@@ -188,7 +225,7 @@ def _trained(
     shared: Interactions,
     seed: int,
     log: tuple[Any, ...],
-    record: dict[str, object],
+    record: Mapping[str, object],
     watch: Stopwatch,
 ) -> Trained:
     record = {**record, **solved.how, "seconds": round(watch.seconds, 6)}
