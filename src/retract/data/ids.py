@@ -97,7 +97,10 @@ def join_ids(role: str, parts: Sequence[Known]) -> tuple[NDArray[np.str_], NDArr
     places = pl.int_range(len(ids), dtype=pl.Int64, eager=True)
     code = texts["text"].replace_strict(ids["text"], places, return_dtype=pl.Int64).to_numpy()
     begins = np.cumsum([0, *(len(part.texts) for part in parts)])
-    codes = np.concatenate([code[begin:][part.codes] for begin, part in zip(begins[:-1], parts, strict=True)])
+    codes = np.empty(sum(len(part.codes) for part in parts), dtype=np.int64)
+    rows = np.cumsum([0, *(len(part.codes) for part in parts)])
+    for part, begin, row in zip(parts, begins, rows, strict=False):
+        code[begin:].take(part.codes, out=codes[row : row + len(part.codes)])
     return ids["text"].to_numpy().astype(np.str_), codes, notes
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
 Column = NDArray[Any]
+FEW = 64
+"""Up to one in so many users are looked up one by one, without counting all."""
 FEW_PIECES = 1000
 """Up to so many interactions are cut out of a set piece by piece, which is faster than by a mask."""
 
@@ -144,9 +146,15 @@ class Interactions:
 
     def places_of(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Row pointers of some users, in their order, and where their interactions stand in this set's columns."""
-        degrees = self.user_degrees()[users]
-        indptr: NDArray[np.int64] = np.concatenate([[0], np.cumsum(degrees)]).astype(np.int64)
-        return indptr, np.arange(indptr[-1]) + np.repeat(self.indptr[users] - indptr[:-1], degrees)
+        begins, ends = self._bounds_of(users)
+        indptr: NDArray[np.int64] = np.concatenate([[0], np.cumsum(ends - begins)]).astype(np.int64)
+        return indptr, np.arange(indptr[-1]) + np.repeat(begins - indptr[:-1], ends - begins)
+
+    def _bounds_of(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the interactions of some users begin and end."""
+        if "indptr" in vars(self) or len(users) * FEW > self.n_users:
+            return self.indptr[users], self.indptr[users + 1]
+        return np.searchsorted(self.users, users), np.searchsorted(self.users, users, side="right")
 
     def rows_of(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Row pointers and items of some users, in their order: shapes [len(users) + 1] and [n]."""
@@ -167,7 +175,9 @@ class Interactions:
 
     def active_users(self) -> NDArray[np.int64]:
         """Users with at least one interaction, ascending."""
-        return np.flatnonzero(self.user_degrees())
+        if len(self) > self.n_users:
+            return np.flatnonzero(self.user_degrees())
+        return self.users[np.flatnonzero(np.diff(self.users, prepend=-1))]
 
     def where(self, keep: NDArray[np.bool_]) -> Interactions:
         """The interactions where `keep` (shape [n]) is true."""
@@ -242,11 +252,16 @@ class Interactions:
     def _places_of(self, other: Interactions) -> NDArray[np.int64]:
         """Where the interactions that `other` holds too stand in this set, ascending; fast where `other` is small."""
         self._check_same(other)
-        at = np.searchsorted(self.keys, other.keys)
-        inside = at < len(self)
-        at, keys = at[inside], other.keys[inside]
-        found: NDArray[np.int64] = at[self.keys[at] == keys]
-        return found
+        if len(users := other.active_users()) * FEW > self.n_users:
+            at = np.searchsorted(self.keys, other.keys)
+            inside = at < len(self)
+            at, keys = at[inside], other.keys[inside]
+            found: NDArray[np.int64] = at[self.keys[at] == keys]
+            return found
+        theirs = (other.items[a:b] for a, b in zip(*other._bounds_of(users), strict=True))
+        mine = zip(*self._bounds_of(users), strict=True)
+        places = [a + np.flatnonzero(np.isin(self.items[a:b], few)) for (a, b), few in zip(mine, theirs, strict=True)]
+        return np.concatenate(places) if places else np.empty(0, dtype=np.int64)
 
     def _map(self, change: Callable[[Column], Column]) -> Interactions:
         return Interactions(

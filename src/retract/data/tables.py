@@ -113,7 +113,9 @@ def join(parts: Sequence[Coded]) -> Encoded:
     times = _column(parts, "times")
     interactions = Interactions.of(catalog, users, items, _column(parts, "ratings"), times)
     told = dict.fromkeys(note for part in parts for note in (*part.table.notes, *on_users, *on_items, *part.notes))
-    keys = users * catalog.n_items + items
+    keys = users
+    keys *= catalog.n_items  # in place, for there may be hundreds of millions
+    keys += items
     is_test, is_shared = _is_test(parts, keys, catalog), _is_shared(parts, keys, times, catalog)
     return Encoded(interactions, is_test, is_shared, tuple(told))
 
@@ -132,7 +134,9 @@ def encode(table: Table) -> Encoded:
 def _column(parts: Sequence[Coded], name: str) -> Any:
     """A column of all parts, part after part; None where they have none."""
     columns = [getattr(part, name) for part in parts]
-    return None if columns[0] is None else np.concatenate(columns)
+    if len(columns) == 1 or columns[0] is None:
+        return columns[0]
+    return np.concatenate(columns)
 
 
 def _at(parts: Sequence[Coded], row: int) -> tuple[Table, int]:

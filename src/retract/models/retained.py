@@ -31,20 +31,20 @@ class Retained:
     matrix
         X, ones, shape [n_users, n_items].
     weights
-        ω, shape [n_users]; multiples of `retract.models.gram.UNIT`, not negative; 0 for a row that has changed.
+        ω, shape [n_users]; multiples of `retract.models.gram.UNIT`, not negative.
     transposed
         Xᵀ, if it is at hand. Else a few rows find their users by one look through X, and many have it made.
+    replaced
+        Users of X, ascending, whose rows there count for nothing any more; they lie there until X is laid out anew.
     later
-        Rows that take the place of changed ones, with their users and weights.
-    gone
-        Interactions of X in rows that have changed: they count for nothing, and lie there until X is laid out anew.
+        Rows that take the place of these, and those of new users, with their users and weights.
     """
 
     matrix: sp.csr_matrix
     weights: Values
     transposed: sp.csr_matrix | None = None
+    replaced: Codes = field(default_factory=lambda: np.empty(0, dtype=np.int64), repr=False)
     later: tuple[Codes, sp.csr_matrix, Values] | None = field(default=None, repr=False)
-    gone: int = 0
 
     few: ClassVar[int] = 16
     """Up to n_items / few rows count as few."""
@@ -59,11 +59,7 @@ class Retained:
         rows, weights
             Their rows now, shape [k, n_items], and ω of these; 0 for who has nothing left.
         """
-        now, n_items = self.weights.copy(), rows.shape[1]
-        old = users[users < len(now)]
-        gone = self.gone + int(np.diff(self.matrix.indptr)[old[now[old] > 0]].sum())
-        now[old] = 0
-        have = weights > 0
+        have, n_items = weights > 0, rows.shape[1]
         codes, kept, held = users[have], sp.csr_matrix(rows[have]), weights[have]
         if self.later is not None:
             stays = ~np.isin(self.later[0], users)
@@ -77,11 +73,15 @@ class Retained:
         return replace(
             self,
             matrix=_wider(self.matrix, n_items),
-            weights=now,
             transposed=transposed,
+            replaced=np.union1d(self.replaced, users[users < len(self.weights)]),
             later=(codes, kept, held) if len(codes) else None,
-            gone=gone,
         )
+
+    @property
+    def gone(self) -> int:
+        """Interactions of X that count for nothing any more."""
+        return int((self.matrix.indptr[self.replaced + 1] - self.matrix.indptr[self.replaced]).sum())
 
     @property
     def is_patchwork(self) -> bool:
@@ -116,7 +116,9 @@ class Retained:
         by = workers() if self._many(items) else THREADS
         parts = min(PARTS * by.count, -(-len(items) * self.matrix.shape[1] // BLOCK))
         pieces = [(items[part::parts], places[part::parts]) for part in range(parts)]  # sorted items: of like work
-        lent = self.matrix, self.weights, self.later, holders
+        standing = self.weights.copy()
+        standing[self.replaced] = 0
+        lent = self.matrix, standing, self.later, holders
         for found in by.map(partial(_summed, reduce=reduce), pieces, *lent):
             yield from found
 
