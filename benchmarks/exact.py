@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from benchmarks.common import source, thinned
+from benchmarks.libraries import libraries
 from retract.data import Sharing, load
 from retract.evaluation.ranking import evaluate
 from retract.federation import Arrays
-from retract.models.item_matrix import ItemToItem
-from retract.models.recommender import DotProduct, Recommender, recommend
+from retract.models.recommender import recommend
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import engine_of, reader_of
 from retract.systems.base import Stopwatch, Trained, Withdrawal
@@ -149,46 +148,17 @@ class Bench:
             "distance": distance(trained.model, oracle.model),
         }
 
-    def batch(self, k: int = 20) -> Row:
-        """All users' lists, and the same by `implicit`'s ALS of 64 factors."""
-        from implicit.als import AlternatingLeastSquares
-
-        users = np.arange(self.train.n_users)
-        seconds = []
-        for _ in range(3):
-            model, watch = reader_of(self.system, self.trained, self.devices), Stopwatch()
-            recommend(model, users, self.train, k)
-            seconds.append(watch.seconds)
-        matrix = self.train.csr()
-        other = AlternatingLeastSquares(factors=64, iterations=1, random_state=0)
-        other.fit(matrix, show_progress=False)
-        watch = Stopwatch()
-        other.recommend(users, matrix, N=k, filter_already_liked_items=True)
-        theirs = watch.seconds
-        return {
-            "users": len(users),
-            "seconds": min(seconds),
-            "implicit_seconds": theirs,
-            "ratio": theirs / min(seconds),
-        }
-
-    def against_implicit(self) -> Row:
-        """Accuracy and training time beside `implicit`'s ALS of 64 factors and its item-kNN, both as they come."""
-        from implicit.als import AlternatingLeastSquares
-        from implicit.nearest_neighbours import CosineRecommender
-
-        row, matrix = self.accuracy(), self.train.csr()
-        models = {"als": AlternatingLeastSquares(factors=64, random_state=0), "knn": CosineRecommender()}
-        for name, model in models.items():
+    def against_libraries(self, k: int = 20) -> Row:
+        """Accuracy, training time, size, and all users' lists in a second, beside other libraries' as they come."""
+        users, row = np.arange(self.train.n_users), self.accuracy()
+        reader = reader_of(self.system, self.trained, self.devices)
+        row["lists_per_second"] = len(users) / least(lambda: recommend(reader, users, self.train, k))
+        for name, fit in libraries(self.train).items():
             watch = Stopwatch()
-            model.fit(matrix, show_progress=False)
-            row[f"{name}_seconds"] = watch.seconds
-            theirs: Recommender
-            if name == "als":
-                theirs = DotProduct(np.asarray(model.user_factors), np.asarray(model.item_factors))
-            else:
-                theirs = ItemToItem(sp.csr_matrix(model.similarity, dtype=np.float32))
-            means = evaluate(theirs, self.train, self.test).mean()
+            theirs = fit(self.train)
+            row |= {f"{name}_seconds": watch.seconds, f"{name}_bytes": theirs.nbytes}
+            row[f"{name}_lists_per_second"] = len(users) / least(partial(theirs.lists, k))
+            means = evaluate(theirs.recommender, self.train, self.test).mean()
             row |= {f"{name}_{metric}": value for metric, value in means.items()}
         return row
 
@@ -235,19 +205,30 @@ WIDE: Mapping[str, Mapping[str, Any]] = {
     },
 }
 ML_1M, GOWALLA, EASE, SPECTRAL = {"name": "ml-1m"}, {"name": "gowalla"}, {"form": "ease"}, {"form": "spectral"}
+
+
+def least(work: Callable[[], object], times: int = 3) -> float:
+    """Seconds of the fastest of some tries."""
+    seconds = []
+    for _ in range(times):
+        watch = Stopwatch()
+        work()
+        seconds.append(watch.seconds)
+    return min(seconds)
+
+
 RUNS: Mapping[str, tuple[Mapping[str, Any], Callable[[Bench], Row]]] = {
     "ml-1m accuracy": (ML_1M, Bench.accuracy),
     "ml-1m one user": (ML_1M, Bench.one_user),
-    "ml-1m batch": (ML_1M, Bench.batch),
     "ml-1m shipping": (ML_1M, Bench.shipping),
     "ml-1m noise": (ML_1M, Bench.noise),
     "ml-1m ease accuracy": (ML_1M | EASE, Bench.accuracy),
     "ml-1m ease one user": (ML_1M | EASE, Bench.one_user),
     "ml-1m ease 1 % of the users": (ML_1M | EASE, partial(Bench.many_users, part=0.01)),
     "ml-1m ease 1000 withdrawals": (ML_1M | EASE, Bench.successive),
-    "ml-1m ease batch": (ML_1M | EASE, Bench.batch),
-    "ml-1m against implicit": (ML_1M, Bench.against_implicit),
-    "gowalla against implicit": (GOWALLA, Bench.against_implicit),
+    "ml-1m against libraries": (ML_1M, Bench.against_libraries),
+    "ml-1m ease against libraries": (ML_1M | EASE, Bench.against_libraries),
+    "gowalla against libraries": (GOWALLA, Bench.against_libraries),
     "gowalla accuracy": (GOWALLA, Bench.accuracy),
     "gowalla one user": (GOWALLA, partial(Bench.one_user, count=11)),
     "gowalla spectral accuracy": (GOWALLA | SPECTRAL, Bench.accuracy),

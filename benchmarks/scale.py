@@ -6,12 +6,13 @@
 Up to 50 M interactions users have 165 each, of 50,000 items (the shape of Snapcase's, VLDB 2024); beyond, 256 each, of
 100,000 items (Caboose's, SIGIR 2023; the number of items is ours). Items are drawn by a power law, half of them from a
 group's own order of items, so that there is taste; chunk by chunk, keyed by the seed. A withdrawal is measured from the
-call until the model that is served next knows nothing of it; `unlearn_p50_ms` is that and the new set of what is held.
+call until the model that is served next knows nothing of it; `unlearn_ms` is that and the new set of what is held.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import resource
 import sys
@@ -26,12 +27,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retract import workers
 from retract.data import Catalog, Interactions
+from retract.evaluation.ranking import evaluate
+from retract.federation import Arrays
 from retract.federation.local import NoDevices
 from retract.models.recommender import recommend
 from retract.systems.base import Stopwatch, Trained, Withdrawal
+from retract.systems.exact.closed_form import solve
 from retract.systems.exact.config import ExactConfig
 from retract.systems.exact.reading import recommender_of
+from retract.systems.exact.settling import judges_of
 from retract.systems.exact.unlearning import resolve
 from retract.systems.registry import make_system
 from retract.systems.system import System
@@ -40,6 +46,8 @@ from retract.threads import threads
 CHUNK = 20_000
 """Users that are drawn at once."""
 GROUPS, POWER = 50, 0.8
+COMPARED = 50_000_000
+"""Interactions up to which a model after withdrawals is compared with one that is trained anew."""
 ASKERS, LOAD, PACE = 32, 1000, 100
 """Connections' worth of threads that ask for lists, lists they ask for in a second, and withdrawals beside them."""
 
@@ -77,19 +85,48 @@ def made(interactions: int, seed: int) -> Interactions:
 
 
 class Scale:
-    """A trained model and what is measured of it."""
+    """A trained model and what is measured of it; a fifth of what 1,000 users have is held out to judge by."""
 
-    def __init__(self, interactions: int, form: str, seed: int) -> None:
+    def __init__(self, interactions: int, form: str, seed: int, engine: str = "local") -> None:
         self.draw, watch = np.random.default_rng(seed), Stopwatch()
-        self.shared = made(interactions, seed)
-        self.made_seconds = watch.seconds
+        everything = made(interactions, seed)
+        own, self.judge = judges_of(everything, 0.2, 1000, seed + 1)
+        self.shared, self.history = everything - self.judge, own - self.judge
+        self.made_seconds, everything = watch.seconds, self.shared
         system = make_system("exact", {"form": form})
-        engine, watch = NoDevices(), Stopwatch()
-        self.trained: Trained = system.server.train(self.shared, engine, seed=seed)
-        self.train_seconds, self.peak = watch.seconds, peak_mb()
-        self.system, self.engine = System(system.type, self.trained.config), engine
+        with workers.engine(engine):
+            watch = Stopwatch()
+            self.trained: Trained = system.server.train(self.shared, NoDevices(), seed=seed)
+            self.train_seconds, self.peak = watch.seconds, peak_mb()
+        self.system = System(system.type, self.trained.config)
         assert isinstance(self.trained.config, ExactConfig)
         self.config = self.trained.config
+
+    def accuracy(self, model: Arrays) -> dict[str, float]:
+        """Of what was held out."""
+        return evaluate(recommender_of(model, self.config), self.history, self.judge).mean()
+
+    def sequence(self, counts: tuple[int, ...] = (1, 10, 100, 1000)) -> dict[str, float]:
+        """Users who go one after the other: accuracy after so many of them, and whether a training anew gives the same.
+
+        How far it is from that is the greatest difference of any number in any table.
+        """
+        going = np.setdiff1d(self.shared.active_users(), self.judge.active_users())
+        going = self.draw.choice(going, min(counts[-1], len(going)), replace=False)
+        model, row = self.trained.model, {f"{name}": value for name, value in self.accuracy(self.trained.model).items()}
+        for number, user in enumerate(going.tolist(), start=1):
+            own = self.shared.of_users([user])
+            left = partial(self._without, going[:number])
+            model = resolve(model, own, own - own, left, self.config).model
+            if number in counts:
+                row |= {f"{name} after {number}": value for name, value in self.accuracy(model).items()}
+                if len(self.shared) <= COMPARED:
+                    anew = solve(left(), self.config).model
+                    row[f"distance after {number}"] = max(_distance(model[name], anew[name]) for name in anew)
+        return row
+
+    def _without(self, users: NDArray[np.int64]) -> Interactions:
+        return self.shared - self.shared.of_users(users)
 
     def withdrawals(self, count: int) -> dict[str, float]:
         """Users who withdraw everything, one after the other."""
@@ -114,7 +151,7 @@ class Scale:
             forget = self.shared.of_users(self.draw.choice(self.shared.active_users(), count, replace=False))
             withdrawal = Withdrawal("erase", forget, forget.active_users())
             watch = Stopwatch()
-            self.system.server.unlearn(self.trained, withdrawal, self.engine, seed=0)
+            self.system.server.unlearn(self.trained, withdrawal, NoDevices(), seed=0)
             found[name] = count / watch.seconds if count > 1 else 1e3 * watch.seconds
         return found
 
@@ -186,14 +223,29 @@ class Serving:
         return number, time.perf_counter() - began
 
 
+def digest(model: Arrays) -> str:
+    """What a model's tables have in common if they are the same to the last bit."""
+    found = hashlib.sha256()
+    for name in sorted(model):
+        found.update(name.encode() + np.ascontiguousarray(model[name]).tobytes())
+    return found.hexdigest()[:16]
+
+
+def _distance(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """The greatest difference of any two numbers; infinite where there are not as many."""
+    if one.shape != other.shape:
+        return float("inf")
+    return float(np.abs(one.astype(np.float64) - other.astype(np.float64)).max(initial=0))
+
+
 def peak_mb() -> int:
     """Of this process."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def measure(interactions: int, form: str, seed: int) -> dict[str, Any]:
+def measure(interactions: int, form: str, seed: int, engine: str) -> dict[str, Any]:
     """One size."""
-    one = Scale(interactions, form, seed)
+    one = Scale(interactions, form, seed, engine)
     shared = one.shared
     row: dict[str, Any] = {
         "interactions": len(shared),
@@ -201,6 +253,7 @@ def measure(interactions: int, form: str, seed: int) -> dict[str, Any]:
         "items": shared.n_items,
         "seed": seed,
         "threads": threads(),
+        "engine": engine,
         "made_seconds": one.made_seconds,
         "form": one.trained.log[0]["form"],
         "why": one.trained.log[0]["why"],
@@ -208,8 +261,11 @@ def measure(interactions: int, form: str, seed: int) -> dict[str, Any]:
         "train_seconds": one.train_seconds,
         "peak_mb": one.peak,
         "model_mb": round(sum(table.nbytes for table in one.trained.model.values()) / 1e6),
+        "digest": digest(one.trained.model),
     }
-    row |= one.withdrawals(300) | one.lists(5000) | one.batch(1000)
+    if engine != "local":  # what follows is the same whoever has trained
+        return row
+    row |= one.withdrawals(300) | one.lists(5000) | one.batch(1000) | one.sequence()
     return {**row, "peak_mb_in_all": peak_mb()}
 
 
@@ -218,6 +274,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interactions", type=int, default=10_000_000)
     parser.add_argument("--form", default="filter", help="filter, or auto: of up to some millions that is spectral")
+    parser.add_argument("--engine", default="local", help="who trains: local, or ray with as many workers as threads")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="one JSON object, kept nowhere")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scale.jsonl"))
@@ -225,7 +282,7 @@ def main() -> None:
     sys.setswitchinterval(0.0005)  # as a service would: threads wait 5 ms for each other else
     row = {
         name: round(value, 4) if isinstance(value, float) else value
-        for name, value in measure(options.interactions, options.form, options.seed).items()
+        for name, value in measure(options.interactions, options.form, options.seed, options.engine).items()
     }
     if not options.json:
         with options.out.open("a") as file:

@@ -22,7 +22,7 @@ Form = Literal["ease", "filter", "spectral"]
 OVERSAMPLING, NOISE, SPECTRUM = 16, 1.1, 0.5
 """Of the subspace: columns beyond d; what stands out less than so many times the noise is dropped; columns go with
 their singular values to this power. Tuned with PersonalFR's on validation parts."""
-NEIGHBOURS, BYTES_A_SUM, LARGEST_GRAM = 128, 12, 4e9
+NEIGHBOURS, BYTES_A_SUM, LARGEST_GRAM = 128, 12, 1e9
 """How many sums of each item are kept where the whole Gram matrix might take more bytes than the last."""
 PRODUCTS, FACTORS = 0.8e9, 12e9
 """Sparse and dense multiplications a second on one thread, by which `ExactConfig.seconds_for` estimates."""
@@ -90,7 +90,7 @@ class ExactConfig(SystemConfig):
         Field(
             ge=0,
             description="Filter: how many of each item's sums with others are kept, the largest; 0 for all. Unless "
-            "given all, or 128 where all might take more than 4 GB.",
+            "given all, or 128 where all might take more than 1 GB.",
         ),
     ] = None
 
