@@ -22,7 +22,7 @@ from retract.federation.privacy import (
     epsilon_of,
     staged,
 )
-from retract.federation.privacy.stages import Place
+from retract.federation.privacy.stages import Place, limits_of
 from tests.federation.privacy.samples import SPEC, Sums, engine_with, run
 
 
@@ -39,8 +39,7 @@ def test_the_sum_is_that_of_clipped_updates_with_the_servers_noise():
     engine = private([CLIP, ServerNoise(2.0)])
     found = run(engine, round=4)
     clipped = run(engine_with(tasks={"sums": staged({"sums": Sums}, [CLIP], Keyed(5))["sums " + CLIP.label]}), round=4)
-    bounds = {"table": 0.5, "gram": 0.5, "count": 3.0}
-    wanted = ServerNoise(2.0).on_sum(clipped.update, bounds, Place(Keyed(6), 4, "sums"))
+    wanted = ServerNoise(2.0).on_sum(clipped.update, limits_of([CLIP], SPEC), Place(Keyed(6), 4, "sums"))
     for name in SPEC.tensors:
         assert np.array_equal(found.update.tensors[name], wanted.tensors[name])
         assert not np.array_equal(found.update.tensors[name], clipped.update.tensors[name])

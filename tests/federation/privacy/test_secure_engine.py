@@ -69,6 +69,24 @@ def test_clients_that_do_not_answer_at_all_are_lost_like_the_others():
     assert len(found.missing)
 
 
+def test_many_clients_are_dealt_into_groups_none_of_which_is_below_the_minimum():
+    engine = SecureEngine(engine_with(), SecureSums(minimum=9, group=10))
+    found, wanted = run(engine), run(engine_with())
+    same_but_for_the_grid(found.update, wanted.update)
+    dealt = [SecureSums(minimum=9, group=10).groups(engine.users, round, 0) for round in (0, 1)]
+    assert [len(group) for group in dealt[0]] == [10, 10, 9, 9]
+    assert np.array_equal(np.sort(np.concatenate(dealt[0])), engine.users)
+    assert not all(np.array_equal(*pair) for pair in zip(*dealt, strict=True))
+    assert found.bytes_up < run(SecureEngine(engine_with(), SUMS)).bytes_up
+
+
+def test_a_group_that_loses_too_many_is_left_out_and_the_others_are_summed():
+    engine = SecureEngine(engine_with(), SecureSums(minimum=9, group=10), losses=Losses(masked=0.1))
+    found = run(engine, round=1)
+    assert 9 <= len(found.answered) <= 30
+    same_but_for_the_grid(found.update, run(engine_with(), users=found.answered).update)
+
+
 def test_fewer_clients_than_the_minimum_are_not_asked():
     inner = engine_with()
     engine = SecureEngine(inner, SUMS)
@@ -117,7 +135,7 @@ def test_robust_sums_are_refused_together_with_secure_ones(rule):
         RobustEngine(SecureEngine(engine_with(), SUMS), rule)
 
 
-@pytest.mark.parametrize("wrong", [{"minimum": 1}, {"threshold": 0}, {"threshold": 1.5}])
+@pytest.mark.parametrize("wrong", [{"minimum": 1}, {"group": 9}, {"threshold": 0}, {"threshold": 1.5}])
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigError):
         SecureSums(**wrong)

@@ -19,7 +19,7 @@ from retract.federation.privacy import (
 )
 from retract.federation.privacy.devices import single
 from retract.federation.privacy.randomness import normal, shuffled
-from retract.federation.privacy.stages import Place, noised, require_sound
+from retract.federation.privacy.stages import Limits, Place, limits_of, noised, require_sound
 from retract.stores.devices import MemoryDevices
 from tests.contracts.tasks import TASKS, broadcast, sharing, spec
 from tests.federation.privacy.samples import ASKED, SPEC, UNIT, Sums, engine_with, update_of
@@ -57,25 +57,25 @@ def test_keyed_draws_come_again_and_secret_ones_do_not():
 
 @pytest.mark.parametrize("stage", [ServerNoise(1.5), ClientNoise(1.5, floor=4)])
 def test_noise_on_a_sum_has_the_moments_that_the_formula_says(stage):
-    bounds, clients = {"table": 2.0, "gram": 8.0, "count": 100.0}, 9
-    found = {name: [] for name in bounds}
+    limits, clients = limits_of([Clip(weights={"table": 4.0, "gram": 2.0}), stage], SPEC), 9
+    found = {name: [] for name in SPEC.tensors}
     for round in range(400):
         if isinstance(stage, ServerNoise):
-            after = stage.on_sum(SPEC.zeros(), bounds, Place(Keyed(7), round, "sums"))
+            after = stage.on_sum(SPEC.zeros(), limits, Place(Keyed(7), round, "sums"))
         else:
             parts = [
-                stage.on_client(replace(SPEC.zeros(), clients=1), bounds, Place(Keyed(7), round, "sums", user))
+                stage.on_client(replace(SPEC.zeros(), clients=1), limits, Place(Keyed(7), round, "sums", user))
                 for user in range(clients)
             ]
             after = parts[0]
             for part in parts[1:]:
                 after = after + part
-            after = stage.on_sum(after, bounds, Place(Keyed(7), round, "sums"))
+            after = stage.on_sum(after, limits, Place(Keyed(7), round, "sums"))
         for name, tensor in after.tensors.items():
             upper = np.triu_indices(4) if name == "gram" else ...
             found[name].append(np.asarray(tensor, dtype=float)[upper].ravel())
-    for name, bound in bounds.items():
-        deviation = stage.variance(clients) ** 0.5 * bound * 3**0.5
+    for name, bound, share in (("table", 2, 4 / 7), ("gram", 8, 2 / 7), ("count", 100, 1 / 7)):
+        deviation = stage.variance(clients) ** 0.5 * bound / share**0.5
         draws = np.concatenate(found[name])
         within_three_errors(
             draws, (deviation**2 + 1 / 12 * (clients if stage.variance(2) > 3 else 1) * (name == "count")) ** 0.5
@@ -90,7 +90,7 @@ def test_noise_of_clients_grows_with_who_answers_and_the_servers_does_not():
 
 
 def test_noise_of_a_symmetric_matrix_is_symmetric_and_on_its_grid():
-    after = noised(SPEC.zeros(), {"table": 1, "gram": 1, "count": 1}, 1.0, "test", Place(Keyed(0), 0, "sums"))
+    after = noised(SPEC.zeros(), limits_of([Clip()], SPEC), 1.0, "test", Place(Keyed(0), 0, "sums"))
     gram = after.tensors["gram"]
     assert np.array_equal(gram, gram.T)
     assert np.array_equal(gram / UNIT, np.rint(gram / UNIT))
@@ -100,7 +100,9 @@ def test_noise_of_a_symmetric_matrix_is_symmetric_and_on_its_grid():
 
 def test_a_count_that_noise_would_overflow_is_refused():
     with pytest.raises(FederationError, match="'count' with noise does not fit int64"):
-        noised(SPEC.zeros(), {"table": 1, "gram": 1, "count": 1e30}, 1.0, "test", Place(Keyed(0), 0, "sums"))
+        noised(
+            SPEC.zeros(), Limits({}, {"table": 1, "gram": 1, "count": 1e30}), 1.0, "test", Place(Keyed(0), 0, "sums")
+        )
 
 
 @pytest.mark.parametrize("stages", [[], [ServerNoise(1)], [ServerNoise(1), Clip()], [Clip(), ServerNoise(1), Clip()]])
@@ -120,6 +122,15 @@ def test_a_multiplier_that_is_no_positive_number_is_refused(wrong):
         ClientNoise(1, floor=0)
     with pytest.raises(ConfigError, match="no privacy stage adds noise"):
         multiplier_of([Clip()], 3)
+
+
+def test_the_shares_of_a_rounds_privacy_add_up_to_one():
+    limits = limits_of([Clip(weights={"table": 8.0})], SPEC)
+    assert sum((limits.bounds[name] / limits.scales[name]) ** 2 for name in SPEC.tensors) == pytest.approx(1)
+    assert limits.scales["table"] == pytest.approx(2 / 0.8**0.5)
+    for wrong in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(ConfigError, match="the weight of tensor 'table'"):
+            Clip(weights={"table": wrong})
 
 
 def test_a_device_does_nothing_but_its_tasks_in_private():
@@ -191,6 +202,6 @@ def test_a_single_client_of_a_cohort_is_that_client_alone():
 def test_a_message_with_noise_does_not_tell_which_rows_a_client_has():
     update = update_of(1)
     assert (update.tensors["table"] == 0).any()
-    after = ClientNoise(1.0).on_client(update, {"table": 2, "gram": 8, "count": 100}, Place(Keyed(0), 0, "sums", 1))
+    after = ClientNoise(1.0).on_client(update, limits_of([Clip()], SPEC), Place(Keyed(0), 0, "sums", 1))
     assert not (after.tensors["table"] == 0).any()
     assert isinstance(after, Update)

@@ -20,7 +20,7 @@ from retract.federation.contracts import (
     TaskSpec,
 )
 from retract.federation.privacy.randomness import Randomness
-from retract.federation.privacy.stages import Place, Stage, require_sound, resolved
+from retract.federation.privacy.stages import Place, Stage, limits_of, require_sound
 from retract.federation.updates import Arrays, Update, payload_bytes
 
 
@@ -84,7 +84,7 @@ class Staged:
     ) -> None:
         self.name, self.stages, self.randomness = name, stages, randomness
         self.update, self.task = spec.update, make(replace(spec, task=name))
-        self.bounds = resolved(stages, spec.update)
+        self.limits = limits_of(stages, spec.update)
 
     def start(self, clients: NDArray[np.int64], n_items: int, seed: int) -> ClientState:
         """As the task starts them."""
@@ -109,7 +109,7 @@ class Staged:
         """One client's update after all stages."""
         place = Place(self.randomness, round, self.name, user)
         for stage in self.stages:
-            update = stage.on_client(update, self.bounds, place)
+            update = stage.on_client(update, self.limits, place)
         return update
 
 

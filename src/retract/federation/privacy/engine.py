@@ -16,7 +16,7 @@ from retract.federation.privacy.accountant import Accountant, Step
 from retract.federation.privacy.devices import private_name
 from retract.federation.privacy.randomness import Randomness
 from retract.federation.privacy.robust import RobustEngine, TrimmedMean
-from retract.federation.privacy.stages import Place, Stage, floor_of, multiplier_of, require_sound, resolved
+from retract.federation.privacy.stages import Place, Stage, floor_of, limits_of, multiplier_of, require_sound
 from retract.federation.privacy.wrapping import engine_within, users_by_client
 
 
@@ -99,7 +99,7 @@ class PrivateEngine:
             others are asked than the draw gives.
         """
         require_users(users)
-        bounds, floor = resolved(self.stages, spec.update), floor_of(self.stages)
+        limits, floor = limits_of(self.stages, spec.update), floor_of(self.stages)
         asked = len(users_by_client(self.engine, users))
         if asked < floor:
             raise FederationError(
@@ -111,7 +111,7 @@ class PrivateEngine:
         result = self.engine.run(private, broadcast, users, seed=seed)
         update, place = result.update, Place(self.randomness, broadcast.round, spec.task)
         for stage in reversed(self.stages):
-            update = stage.on_sum(update, bounds, place)
+            update = stage.on_sum(update, limits, place)
         if update.clients:
             had = Step(multiplier_of(self.stages, update.clients), promised.sampling)
             self.accountant.correct(had, promised)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from retract.errors import ConfigError
+from retract.errors import ConfigError, PrivacyError
 from retract.federation.privacy.masks import Words
 
 NUMBER = 4
@@ -51,6 +51,20 @@ class Terms:
     def needed(self) -> int:
         """How many must be there at every step."""
         return max(self.threshold, self.minimum)
+
+    def require(self, clients: int) -> None:
+        """Refuse a sum over too few.
+
+        Raises
+        ------
+        PrivacyError
+            If they are fewer than are needed.
+        """
+        if clients < self.needed:
+            raise PrivacyError(
+                f"{clients:,} clients are left and a secure sum needs {self.needed:,}: it is not formed; ask more, or "
+                "run the round again"
+            )
 
 
 @dataclass(frozen=True)

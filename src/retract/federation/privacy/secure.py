@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract import streams
-from retract.errors import ConfigError
+from retract.errors import ConfigError, PrivacyError
 from retract.federation.contracts import Broadcast, Engine, RoundResult, TaskSpec, Traffic
 from retract.federation.participation import require_users
 from retract.federation.privacy.grid import Buckets, Grid
 from retract.federation.privacy.masking import MaskingClient
-from retract.federation.privacy.masks import Identity, Words
+from retract.federation.privacy.masks import Identity
 from retract.federation.privacy.messages import Confirmed, Masked, Sealed, Survivors, Terms, Unmasking
 from retract.federation.privacy.unmasking import UnmaskingServer
 from retract.federation.privacy.wrapping import one_by_one, users_by_client
+from retract.federation.updates import Update
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class SecureSums:
         m: no sum over fewer clients is formed.
     threshold
         The part of the clients that must stay until the end, t/n; t is more than half of them in any case.
+    group
+        Clients of one sum at most, for every two of them agree on a mask. More are dealt into groups of equal size by a
+        draw, anew in each round (compare Bonawitz et al., *Towards federated learning at scale*, MLSys 2019). The
+        server then learns each group's sum. A group that loses too many is left out.
     bits
         Of a number without a unit of its own: 16, 21, 32 or 64.
     bounds
@@ -43,11 +48,12 @@ class SecureSums:
     Raises
     ------
     ConfigError
-        If the threshold is not in (0, 1], or the minimum below 2.
+        If the threshold is not in (0, 1], the minimum below 2, or the group below the minimum.
     """
 
     minimum: int = 10
     threshold: float = 2 / 3
+    group: int = 200
     bits: int = 32
     bounds: Mapping[str, float] = field(default_factory=dict)
     buckets: Buckets | None = None
@@ -59,6 +65,16 @@ class SecureSums:
             raise ConfigError(
                 f"secure sums over at least {self.minimum} clients hide nobody: the minimum must be 2 or more"
             )
+        if self.group < self.minimum:
+            raise ConfigError(
+                f"groups of {self.group} clients are below the minimum of {self.minimum}: make them larger"
+            )
+
+    def groups(self, clients: NDArray[np.int64], round: int, seed: int) -> list[NDArray[np.int64]]:
+        """The clients of each sum, ascending: as few groups as may be, none below the minimum if that can be."""
+        count = max(1, min(-(-len(clients) // self.group), len(clients) // self.minimum))
+        order = clients[np.argsort(streams.bits(seed, round, clients, "secure group"), kind="stable")]
+        return [np.sort(part) for part in np.array_split(order, count)]
 
     def grid(self, spec: TaskSpec, clients: int) -> Grid:
         """How a task's updates lie in words; errors as of `Grid`."""
@@ -161,18 +177,27 @@ class SecureEngine:
         """
         require_users(users)
         began = time.perf_counter()
-        round = _Round(self, spec, broadcast, users_by_client(self.engine, users), seed)
-        total = round.total(users)
-        survivors = set(round.survivors.clients)
-        here = np.array([int(client) in survivors for client in self.clients_of(users)], dtype=np.bool_)
-        update = round.grid.decode(total, len(survivors))
-        result = RoundResult(update, users[here], users[~here], round.up, round.down)
-        self.traffic.add(result, time.perf_counter() - began, len(survivors))
+        members = users_by_client(self.engine, users)
+        clients, total, refused = np.array(list(members)), spec.update.zeros(), None
+        in_sum, up, down = set[int](), 0, 0
+        for group in self.settings.groups(clients, broadcast.round, seed):
+            round = _Round(self, spec, broadcast, {int(client): members[int(client)] for client in group}, seed)
+            try:
+                update = round.update()
+                total, in_sum = total + update, in_sum | set(round.survivors.clients)
+            except PrivacyError as error:
+                refused = error
+            up, down = up + round.up, down + round.down
+        if refused is not None and not in_sum:
+            raise refused
+        here = np.array([int(client) in in_sum for client in self.clients_of(users)], dtype=np.bool_)
+        result = RoundResult(total, users[here], users[~here], up, down)
+        self.traffic.add(result, time.perf_counter() - began, total.clients)
         return result
 
 
 class _Round:
-    """One round of secure sums: its parties, and the bytes between them."""
+    """One secure sum: its parties, and the bytes between them."""
 
     def __init__(
         self,
@@ -182,12 +207,10 @@ class _Round:
         members: Mapping[int, NDArray[np.int64]],
         seed: int,
     ) -> None:
-        self.owner, self.spec, self.broadcast, self.seed = owner, spec, broadcast, seed
+        self.owner, self.spec, self.broadcast, self.members, self.seed = owner, spec, broadcast, members, seed
         self.grid = owner.settings.grid(spec, len(members))
         self.terms = owner.settings.terms(session_of(spec, broadcast.round, owner._draw), self.grid.words, len(members))
         self.server = UnmaskingServer(self.terms)
-        if len(members) < self.terms.needed:
-            self.server.roster(())  # refuses
         identities = owner.identities or {}
         self.clients = {
             number: MaskingClient(number, self.terms, identity=identities.get(number), draw=owner._draw)
@@ -195,12 +218,19 @@ class _Round:
         }
         self.survivors, self.up, self.down = Survivors(()), 0, 0
 
-    def total(self, users: NDArray[np.int64]) -> Words:
-        """The sum of all whose masked updates arrive."""
-        self.mask(self.deliver(), users)
+    def update(self) -> Update:
+        """The sum of all whose masked updates arrive.
+
+        Raises
+        ------
+        PrivacyError
+            If they are too few from the start, or in the end.
+        """
+        self.terms.require(len(self.members))
+        self.mask(self.deliver())
         self.survivors = self.server.survivors()
         self.down += self.survivors.nbytes * len(self.survivors.clients)
-        return self.server.total(self.unmask())
+        return self.grid.decode(self.server.total(self.unmask()), len(self.survivors.clients))
 
     def deliver(self) -> dict[int, Sealed]:
         """Keys and shares, there and back."""
@@ -212,9 +242,9 @@ class _Round:
         self.down += roster.nbytes * len(self.clients) + sum(each.nbytes for each in delivered.values())
         return delivered
 
-    def mask(self, delivered: Mapping[int, Sealed], users: NDArray[np.int64]) -> None:
+    def mask(self, delivered: Mapping[int, Sealed]) -> None:
         """Every client's update, from the engine within, under its masks to the server."""
-        owner, losses = self.owner, self.owner.losses
+        owner, losses, users = self.owner, self.owner.losses, np.concatenate(list(self.members.values()))
         for number, result in one_by_one(owner.engine, self.spec, self.broadcast, users, self.seed):
             self.down += result.bytes_down
             if not result.update.clients:

@@ -50,6 +50,22 @@ class Place:
         return shuffled(self.randomness, self.round, self.user, f"{self.task}: clipping", count)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What the stages of one task are calibrated by.
+
+    Parameters
+    ----------
+    bounds
+        B_i: L2 bound of one client's part of each tensor.
+    scales
+        B_i / √s_i, with s_i the tensor's share of the privacy that a round spends: noise of deviation z times it.
+    """
+
+    bounds: Mapping[str, float]
+    scales: Mapping[str, float]
+
+
 class Stage(Protocol):
     """One step of a round's privacy."""
 
@@ -58,16 +74,16 @@ class Stage(Protocol):
         """What it does with which figures: a device and a server with different ones do not meet."""
         ...
 
-    def on_client(self, update: Update, bounds: Mapping[str, float], place: Place) -> Update:
+    def on_client(self, update: Update, limits: Limits, place: Place) -> Update:
         """One client's update after this stage."""
         ...
 
-    def on_sum(self, update: Update, bounds: Mapping[str, float], place: Place) -> Update:
+    def on_sum(self, update: Update, limits: Limits, place: Place) -> Update:
         """The sum after this stage."""
         ...
 
     def variance(self, clients: int) -> float:
-        """Variance that it adds to a sum over so many clients, in squares of a tensor's bound times √T, T tensors."""
+        """Variance that it adds to a sum over so many clients, in squares of a tensor's scale."""
         ...
 
 
@@ -79,20 +95,36 @@ class Clip:
     ----------
     bounds
         L2 bounds by tensor, of all tasks that are run. What its task bounds already needs none.
+    weights
+        How the privacy that a round spends is divided among its tensors: 1 each unless given. The more weight, the less
+        noise.
+
+    Raises
+    ------
+    ConfigError
+        If a weight is not positive and finite.
     """
 
     bounds: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, weight in self.weights.items():
+            if not (isfinite(weight) and weight > 0):
+                raise ConfigError(f"the weight of tensor {name!r} is {weight:g}: it must be positive and finite")
 
     @property
     def label(self) -> str:
-        """The bounds by name."""
-        return "clip(" + ", ".join(f"{name}={self.bounds[name]:g}" for name in sorted(self.bounds)) + ")"
+        """The bounds and weights by name, to the last digit."""
+        named = [f"{name}={float(self.bounds[name])!r}" for name in sorted(self.bounds)]
+        named += [f"{name} weighs {float(self.weights[name])!r}" for name in sorted(self.weights)]
+        return f"clip({', '.join(named)})"
 
-    def on_client(self, update: Update, bounds: Mapping[str, float], place: Place) -> Update:
+    def on_client(self, update: Update, limits: Limits, place: Place) -> Update:
         """One client's update within its bounds."""
-        return clipped(update, bounds, place.order)
+        return clipped(update, limits.bounds, place.order)
 
-    def on_sum(self, update: Update, bounds: Mapping[str, float], place: Place) -> Update:
+    def on_sum(self, update: Update, limits: Limits, place: Place) -> Update:
         """The sum as it is."""
         return update
 
@@ -105,8 +137,8 @@ class Clip:
 class ClientNoise:
     """Gaussian noise that every client adds to its own update: for who does not trust the server.
 
-    A client adds deviation z B √T / √m to a tensor of bound B, T being the number of tensors. A sum over k clients then
-    has z B √(T k / m) in it. With m = 1 every single message is private. With m > 1 only a sum over at least m of them
+    A client adds deviation z B / √(s m) to a tensor of bound B and share s. A sum over k clients then has
+    z B √(k / (s m)) in it. With m = 1 every single message is private. With m > 1 only a sum over at least m of them
     is (distributed noise), so the server must see nothing but such sums: use secure sums with the same minimum.
 
     Parameters
@@ -133,13 +165,13 @@ class ClientNoise:
     @property
     def label(self) -> str:
         """Multiplier and floor."""
-        return f"noise({self.multiplier:g} over {self.floor})"
+        return f"noise({float(self.multiplier)!r} over {self.floor})"
 
-    def on_client(self, update: Update, bounds: Mapping[str, float], place: Place) -> Update:
+    def on_client(self, update: Update, limits: Limits, place: Place) -> Update:
         """One client's update with its share of the noise."""
-        return noised(update, bounds, self.multiplier / self.floor**0.5, "client noise", place)
+        return noised(update, limits, self.multiplier / self.floor**0.5, "client noise", place)
 
-    def on_sum(self, update: Update, bounds: Mapping[str, float], place: Place) -> Update:
+    def on_sum(self, update: Update, limits: Limits, place: Place) -> Update:
         """The sum as it is; the noise is in it.
 
         Raises
@@ -162,8 +194,8 @@ class ClientNoise:
 class ServerNoise:
     """Gaussian noise that the server adds to a sum: for who trusts the server, and not who sees its models.
 
-    Deviation z B √T for a tensor of bound B, T being the number of tensors (Dwork and Roth, *The algorithmic
-    foundations of differential privacy*, 2014, appendix A). It is noise on a sum, so it does not depend on how many
+    Deviation z B / √s for a tensor of bound B and share s (Dwork and Roth, *The algorithmic foundations of differential
+    privacy*, 2014, appendix A). It is noise on a sum, so it does not depend on how many
     answer; a mean over them is divided by how many *did*.
 
     Parameters
@@ -187,13 +219,13 @@ class ServerNoise:
         """Nothing: devices need not know of it."""
         return ""
 
-    def on_client(self, update: Update, bounds: Mapping[str, float], place: Place) -> Update:
+    def on_client(self, update: Update, limits: Limits, place: Place) -> Update:
         """One client's update as it is."""
         return update
 
-    def on_sum(self, update: Update, bounds: Mapping[str, float], place: Place) -> Update:
+    def on_sum(self, update: Update, limits: Limits, place: Place) -> Update:
         """The sum with noise."""
-        return noised(update, bounds, self.multiplier, "server noise", place)
+        return noised(update, limits, self.multiplier, "server noise", place)
 
     def variance(self, clients: int) -> float:
         """The same for any number of clients."""
@@ -218,8 +250,9 @@ def require_sound(stages: Sequence[Stage]) -> None:
 def multiplier_of(stages: Sequence[Stage], clients: int) -> float:
     """The noise multiplier of a sum over so many clients: √ of all stages' variances.
 
-    With deviation z B_i √T on each of T tensors, and the parts x_i of one client within B_i, the sum of
-    (‖x_i‖ / (z B_i √T))² is at most 1/z²: all tensors together are one Gaussian mechanism of multiplier z.
+    With deviation z B_i / √s_i on each tensor, and the parts x_i of one client within B_i, the sum of
+    s_i (‖x_i‖ / (z B_i))² is at most 1/z², for the shares s_i add up to 1: all tensors together are one Gaussian
+    mechanism of multiplier z.
 
     Raises
     ------
@@ -237,17 +270,19 @@ def floor_of(stages: Sequence[Stage]) -> int:
     return max((stage.floor for stage in stages if isinstance(stage, ClientNoise)), default=1)
 
 
-def resolved(stages: Sequence[Stage], spec: UpdateSpec) -> dict[str, float]:
-    """The bounds of a task's tensors; errors as of `bounds_of`."""
-    given: dict[str, float] = {}
-    for stage in stages:
-        if isinstance(stage, Clip):
-            given.update(stage.bounds)
-    return bounds_of(spec, given)
+def limits_of(stages: Sequence[Stage], spec: UpdateSpec) -> Limits:
+    """What a task's stages are calibrated by; errors as of `bounds_of` and `require_sound`."""
+    require_sound(stages)
+    clip = stages[0]
+    assert isinstance(clip, Clip)
+    bounds = bounds_of(spec, clip.bounds)
+    weights = {name: clip.weights.get(name, 1.0) for name in bounds}
+    whole = sum(weights.values())
+    return Limits(bounds, {name: bound / (weights[name] / whole) ** 0.5 for name, bound in bounds.items()})
 
 
-def noised(update: Update, bounds: Mapping[str, float], multiplier: float, purpose: str, place: Place) -> Update:
-    """An update with Gaussian noise of deviation z B √T on each tensor, rounded to the tensor's grid where it has one.
+def noised(update: Update, limits: Limits, multiplier: float, purpose: str, place: Place) -> Update:
+    """An update with Gaussian noise of deviation z times each tensor's scale, on the tensor's grid where it has one.
 
     Of a symmetric tensor, entries above the diagonal get noise of their own and those below are their mirror.
 
@@ -256,12 +291,11 @@ def noised(update: Update, bounds: Mapping[str, float], multiplier: float, purpo
     FederationError
         If a whole number would not fit its type any more.
     """
-    share = len(update.spec.tensors) ** 0.5
     tensors = {}
     for name, spec in update.spec.tensors.items():
         tensor = np.asarray(update.tensors[name])
         noise = place.normal(f"{purpose} of {name}", tensor.size).reshape(tensor.shape)
-        noise *= multiplier * bounds[name] * share
+        noise *= multiplier * limits.scales[name]
         if spec.layout == "triangle":
             noise = np.asarray(np.triu(noise) + np.triu(noise, 1).T, dtype=np.float64)
         tensors[name] = _on_grid(tensor, noise, spec, name)

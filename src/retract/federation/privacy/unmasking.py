@@ -55,7 +55,7 @@ class UnmaskingServer:
             if message.client in self._members:
                 raise _twice(message.client)
             self._members[message.client] = message
-        self._require_enough(len(self._members))
+        self.terms.require(len(self._members))
         return Roster(tuple(self._members[client] for client in sorted(self._members)))
 
     def deliver(self, messages: Sequence[Sealed]) -> dict[int, Sealed]:
@@ -68,7 +68,7 @@ class UnmaskingServer:
             if message.boxes.keys() != self._members.keys() - {message.client}:
                 raise FederationError(f"client {message.client} has not sealed shares for each of the others")
             self._sharing.add(message.client)
-        self._require_enough(len(self._sharing))
+        self.terms.require(len(self._sharing))
         return {
             receiver: Sealed(
                 receiver, {each.client: each.boxes[receiver] for each in messages if each.client != receiver}
@@ -107,7 +107,7 @@ class UnmaskingServer:
             If they are fewer than are needed.
         """
         self._closed = True
-        self._require_enough(len(self._added))
+        self.terms.require(len(self._added))
         return Survivors(tuple(sorted(self._added)))
 
     def total(self, messages: Iterable[Unmasking]) -> Words:
@@ -160,13 +160,6 @@ class UnmaskingServer:
         for client in self._added:
             pair = agreed(private, self._members[client].mask_key, self.terms.session, MASK)
             add_keystream(total, pair, -1 if client < lost else 1)
-
-    def _require_enough(self, clients: int) -> None:
-        if clients < self.terms.needed:
-            raise PrivacyError(
-                f"{clients:,} clients are left and a secure sum needs {self.terms.needed:,}: it is not formed; ask "
-                "more, or run the round again"
-            )
 
 
 def _shares(held: Mapping[int, Mapping[int, bytes]], client: int) -> dict[int, bytes]:
