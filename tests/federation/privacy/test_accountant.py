@@ -62,6 +62,22 @@ def test_a_budget_that_is_spent_already_stays_spent_after_a_resume():
         Accountant(first.epsilon, 1e-5, first.spending).spend(Step(3.0))
 
 
+def test_what_is_spent_is_laid_down_before_the_round_and_where_that_fails_nothing_is_spent():
+    laid = []
+    accountant = Accountant(10, 1e-5, keep=laid.append)
+    accountant.spend(Step(2.0))
+    accountant.correct(Step(3.0), Step(2.0))
+    assert laid == [Spending(((Step(2.0), 1),)), Spending(((Step(3.0), 1),))]
+
+    def full(spending: Spending) -> None:
+        raise OSError("disk full")
+
+    accountant = Accountant(10, 1e-5, keep=full)
+    with pytest.raises(OSError, match="disk full"):
+        accountant.spend(Step(2.0))
+    assert accountant.epsilon == 0
+
+
 @given(st.lists(st.tuples(st.sampled_from([0.5, 1.0, 7.25]), st.sampled_from([0.1, 1.0])), max_size=12), st.randoms())
 def test_spending_survives_json_and_does_not_depend_on_the_order_of_steps(steps, random):
     spending = Spending()

@@ -137,6 +137,9 @@ def test_what_would_void_the_promise_is_refused():
         PrivateEngine(engine_with(), [CLIP], Accountant(1, 1e-5), Keyed(0))
     with pytest.raises(ConfigError, match=r"must be in \(0, 1\]"):
         private(stages, participation=0)
+    careless = PrivateEngine(engine_with(), stages, Accountant(1, 0.03), Keyed(0))
+    with pytest.raises(ConfigError, match=r"delta is 0\.03 and 38 clients are asked"):
+        run(careless)
     unbound = TaskSpec("tests", "sums", {}, "run", UpdateSpec({"free": TensorSpec((3,))}))
     engine = private(stages)
     with pytest.raises(ConfigError, match="'free' has no L2 bound"):

@@ -135,6 +135,12 @@ def test_robust_sums_are_refused_together_with_secure_ones(rule):
         RobustEngine(SecureEngine(engine_with(), SUMS), rule)
 
 
+def test_engines_that_do_not_give_each_clients_own_update_are_not_put_under_secure_sums():
+    for inner in (RobustEngine(engine_with(), NormBound()), SecureEngine(engine_with(), SUMS)):
+        with pytest.raises(ConfigError, match="does not give it"):
+            SecureEngine(inner, SUMS)
+
+
 @pytest.mark.parametrize("wrong", [{"minimum": 1}, {"group": 9}, {"threshold": 0}, {"threshold": 1.5}])
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigError):

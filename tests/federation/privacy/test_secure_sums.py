@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from retract.errors import ConfigError, FederationError, PrivacyError
 from retract.federation.privacy import Identity, Masked, MaskingClient, Roster, Survivors, Terms, UnmaskingServer
@@ -84,6 +86,21 @@ def test_clients_that_are_lost_at_any_step_are_left_out_and_the_sum_of_the_other
     assert np.array_equal(
         Sum().shared((1,)).masked((2,)).total((3,)), wanted([u for u in range(10) if u not in (1, 2)])
     )
+
+
+@given(st.lists(st.sampled_from(["stays", "stays", "stays", "shares", "masks", "answers"]), min_size=5, max_size=9))
+def test_whoever_is_lost_the_sum_is_right_or_refused(fates):
+    n, gone = len(fates), {step: tuple(u for u, fate in enumerate(fates) if fate == step) for step in fates}
+    threshold, shared, masked = n // 2 + 1, gone.get("shares", ()), gone.get("masks", ())
+    total = Sum(n, terms(threshold, 3))
+    in_sum = n - len(shared) - len(masked)
+    answer = in_sum - len(gone.get("answers", ()))
+    if in_sum < max(threshold, 3) or answer < threshold:
+        with pytest.raises(PrivacyError):
+            total.shared(shared).masked(masked).total(gone.get("answers", ()))
+    else:
+        found = total.shared(shared).masked(masked).total(gone.get("answers", ()))
+        assert np.array_equal(found, wanted(u for u, fate in enumerate(fates) if fate not in ("shares", "masks")))
 
 
 def test_below_the_threshold_or_the_minimum_nothing_is_unmasked():

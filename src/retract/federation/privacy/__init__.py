@@ -5,7 +5,7 @@ outwards: `LocalEngine` or another, over tasks that are `staged`; `SecureEngine`
 """
 
 from retract.federation.privacy.accountant import Accountant, Spending, Step, epsilon_of
-from retract.federation.privacy.devices import private_name, staged
+from retract.federation.privacy.devices import staged
 from retract.federation.privacy.engine import PrivateEngine
 from retract.federation.privacy.grid import Buckets, Grid
 from retract.federation.privacy.masking import MaskingClient
@@ -23,7 +23,7 @@ from retract.federation.privacy.messages import (
 from retract.federation.privacy.randomness import Keyed, Randomness, Secret
 from retract.federation.privacy.robust import NormBound, RobustEngine, TrimmedMean
 from retract.federation.privacy.secure import Losses, SecureEngine, SecureSums, session_of
-from retract.federation.privacy.stages import ClientNoise, Clip, ServerNoise, Stage, multiplier_of
+from retract.federation.privacy.stages import ClientNoise, Clip, ServerNoise, Stage, multiplier_of, private_name
 from retract.federation.privacy.unmasking import UnmaskingServer
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -101,6 +101,9 @@ class Accountant:
         Below one over the number of clients, or a single client's data might be published outright.
     spending
         What was spent before.
+    keep
+        Called with the spending whenever it changes, before the round is asked: lay it down there, so that a kill in
+        the midst of a round forgets nothing.
 
     Raises
     ------
@@ -110,12 +113,18 @@ class Accountant:
         If dp-accounting is not installed.
     """
 
-    def __init__(self, epsilon: float, delta: float, spending: Spending | None = None) -> None:
+    def __init__(
+        self,
+        epsilon: float,
+        delta: float,
+        spending: Spending | None = None,
+        keep: Callable[[Spending], None] = lambda spending: None,
+    ) -> None:
         if not (isfinite(epsilon) and epsilon > 0):
             raise ConfigError(f"the privacy budget is epsilon={epsilon:g}: it must be positive and finite")
         if not 0 < delta < 1:
             raise ConfigError(f"delta is {delta:g}: it must be above 0 and below 1, and below one over the clients")
-        self.budget, self.delta = epsilon, delta
+        self.budget, self.delta, self._keep = epsilon, delta, keep
         self.spending = Spending() if spending is None else spending
         self.epsilon = epsilon_of(self.spending, delta)
 
@@ -134,7 +143,7 @@ class Accountant:
                 f"this round would bring epsilon from {self.epsilon:.4g} to {would:.4g} at delta={self.delta:g}, "
                 f"beyond the budget of {self.budget:g}: nothing was sent; stop here, or take more noise from the start"
             )
-        self.spending, self.epsilon = after, would
+        self._take(after, would)
 
     def correct(self, step: Step, was: Step) -> None:
         """State a step as it turned out: with more clients that answered, and so more noise of theirs.
@@ -146,8 +155,12 @@ class Accountant:
         """
         if step.multiplier < was.multiplier or step.sampling != was.sampling:
             raise PrivacyError(f"a round had less noise ({step.multiplier:g}) than was stated ({was.multiplier:g})")
-        self.spending = self.spending.after(step, instead_of=was)
-        self.epsilon = epsilon_of(self.spending, self.delta)
+        after = self.spending.after(step, instead_of=was)
+        self._take(after, epsilon_of(after, self.delta))
+
+    def _take(self, spending: Spending, epsilon: float) -> None:
+        self._keep(spending)
+        self.spending, self.epsilon = spending, epsilon
 
     @property
     def state(self) -> Mapping[str, Any]:

@@ -20,17 +20,8 @@ from retract.federation.contracts import (
     TaskSpec,
 )
 from retract.federation.privacy.randomness import Randomness
-from retract.federation.privacy.stages import Place, Stage, limits_of, require_sound
+from retract.federation.privacy.stages import Place, Stage, limits_of, private_name, require_sound
 from retract.federation.updates import Arrays, Update, payload_bytes
-
-
-def private_name(task: str, stages: Sequence[Stage]) -> str:
-    """The name under which devices do a task in private.
-
-    It holds what they do and with which figures. A device that does something else, or nothing, does not know the task
-    by this name, and its engine refuses before anything is computed.
-    """
-    return " ".join([task, *(stage.label for stage in stages if stage.label)])
 
 
 def staged(tasks: TaskMakers, stages: Sequence[Stage], randomness: Randomness) -> TaskMakers:

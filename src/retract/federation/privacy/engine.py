@@ -13,10 +13,17 @@ from retract.errors import ConfigError, FederationError
 from retract.federation.contracts import Broadcast, Engine, RoundResult, TaskSpec, Traffic
 from retract.federation.participation import require_users
 from retract.federation.privacy.accountant import Accountant, Step
-from retract.federation.privacy.devices import private_name
 from retract.federation.privacy.randomness import Randomness
 from retract.federation.privacy.robust import RobustEngine, TrimmedMean
-from retract.federation.privacy.stages import Place, Stage, floor_of, limits_of, multiplier_of, require_sound
+from retract.federation.privacy.stages import (
+    Place,
+    Stage,
+    floor_of,
+    limits_of,
+    multiplier_of,
+    private_name,
+    require_sound,
+)
 from retract.federation.privacy.wrapping import engine_within, users_by_client
 
 
@@ -91,7 +98,7 @@ class PrivateEngine:
         Raises
         ------
         ConfigError
-            If no user is given, or a tensor has no bound.
+            If no user is given, a tensor has no bound, or delta is not below one over the clients.
         PrivacyError
             If the round would exceed the budget. Nothing is sent then.
         FederationError
@@ -104,6 +111,11 @@ class PrivateEngine:
         if asked < floor:
             raise FederationError(
                 f"{asked:,} clients are asked and the noise of at least {floor:,} is needed: ask more"
+            )
+        if self.accountant.delta * asked >= 1:
+            raise ConfigError(
+                f"delta is {self.accountant.delta:g} and {asked:,} clients are asked: it must be below one over the "
+                "clients, or one of them might be published outright"
             )
         promised = Step(multiplier_of(self.stages, floor), self._sampling(broadcast.round, users, seed))
         self.accountant.spend(promised)

@@ -19,8 +19,9 @@ from retract.federation.privacy.grid import Buckets, Grid
 from retract.federation.privacy.masking import MaskingClient
 from retract.federation.privacy.masks import Identity
 from retract.federation.privacy.messages import Confirmed, Masked, Sealed, Survivors, Terms, Unmasking
+from retract.federation.privacy.robust import RobustEngine
 from retract.federation.privacy.unmasking import UnmaskingServer
-from retract.federation.privacy.wrapping import one_by_one, users_by_client
+from retract.federation.privacy.wrapping import engine_within, hiding, one_by_one, users_by_client
 from retract.federation.updates import Update
 
 
@@ -137,6 +138,11 @@ class SecureEngine:
         Clients' signature keys; without them the server is trusted to follow the protocol.
     draw
         Gives random bytes: `os.urandom`, but for tests.
+
+    Raises
+    ------
+    ConfigError
+        If the engine within makes robust sums, for which secure ones leave nothing to see, or gives sums only.
     """
 
     sums_only = True
@@ -150,6 +156,12 @@ class SecureEngine:
         identities: Mapping[int, Identity] | None = None,
         draw: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        robust, kind = engine_within(engine, RobustEngine), hiding(engine)
+        if robust is not None or kind is not None:
+            raise ConfigError(
+                f"secure sums take each client's own update, and {kind or 'RobustEngine'} does not give it: put secure "
+                "sums around the devices, and PrivateEngine around them"
+            )
         self.engine, self.settings, self.losses = engine, settings, losses
         self.identities, self._draw = identities, draw
         self.traffic = Traffic()

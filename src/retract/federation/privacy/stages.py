@@ -281,6 +281,15 @@ def limits_of(stages: Sequence[Stage], spec: UpdateSpec) -> Limits:
     return Limits(bounds, {name: bound / (weights[name] / whole) ** 0.5 for name, bound in bounds.items()})
 
 
+def private_name(task: str, stages: Sequence[Stage]) -> str:
+    """The name under which devices do a task in private.
+
+    It holds what they do and with which figures. A device that does something else, or nothing, does not know the task
+    by this name, and its engine refuses before anything is computed.
+    """
+    return " ".join([task, *(stage.label for stage in stages if stage.label)])
+
+
 def noised(update: Update, limits: Limits, multiplier: float, purpose: str, place: Place) -> Update:
     """An update with Gaussian noise of deviation z times each tensor's scale, on the tensor's grid where it has one.
 
