@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from retract.federation.privacy import (
     Keyed,
     PrivateEngine,
     ServerNoise,
+    Shrink,
+    Stage,
     staged,
 )
 from retract.federation.privacy.bounds import BELOW
@@ -63,12 +66,15 @@ class Replayed:
         return self._known[key]
 
 
-def noisy(engine: Engine, clip: Clip, multiplier: float, rounds: int, seed: int) -> tuple[Engine, Accountant]:
+def noisy(
+    engine: Engine, clip: Clip, multiplier: float, rounds: int, seed: int, shrink: bool = False
+) -> tuple[Engine, Accountant]:
     """An engine whose rounds together have a noise multiplier; and who accounts for them."""
     accountant = Accountant(1e9, DELTA)
     if not multiplier:
         return Silent(engine, clip), accountant
-    stages = [clip, ServerNoise(multiplier * rounds**0.5)]
+    noise = ServerNoise(multiplier * rounds**0.5)
+    stages: list[Stage] = [clip, Shrink(noise), noise] if shrink else [clip, noise]
     return PrivateEngine(engine, stages, accountant, Keyed(1000 + seed)), accountant
 
 
@@ -97,40 +103,40 @@ class ClippedTerms:
 def exact(name: str, exponent: float, seed: int) -> Iterator[Row]:
     """Exact's sum over clients, all private, with noise of the server; λ lifted to where the noise is."""
     train, test = load(source(name)).split(seed=seed)
-    bound = float(np.median(train.user_degrees()[train.active_users()])) ** (1 - exponent)
+    middle = float(np.median(train.user_degrees()[train.active_users()]))
+    bound = round(middle**-exponent * (middle * (middle + 1) / 2) ** 0.5, 3)  # the norm of a triangle of such a user
     clip, settings = Clip({"gram": bound}), {"form": "ease", "count_private": True, "ease_exponent": exponent}
     devices = MemoryDevices(Sharing.by_ratio(train, 0.0))
     engine: Engine = ClippedTerms(train, bound, exponent)
     if name == "ml-100k":
         engine = Replayed(LocalEngine(devices, staged(make_system("exact").device.tasks, [clip], Keyed(seed))))
-    users = train.active_users()
     yield {"run": "exact", "form": "popularity", **evaluate(Counted(train), train, test).mean()}
-    for multiplier in MULTIPLIERS:
+    plain = 50.0 * middle ** (0.5 - exponent)
+    for shrink, multiplier in [*product((False,), MULTIPLIERS), *product((True,), MULTIPLIERS[1:])]:
         # The spectral norm of a symmetric n x n matrix of such noise is about 2σ√n.
-        ridge = 50.0 * float(np.median(train.user_degrees()[users])) ** (0.5 - exponent)
-        ridge += 2.2 * multiplier * bound * train.n_items**0.5
+        ridge = plain if shrink else plain + 2.2 * multiplier * bound * train.n_items**0.5
         system = make_system("exact", {**settings, "ridge": ridge})
-        private, accountant = noisy(engine, clip, multiplier, 1, seed)
-        row = {"run": "exact", "form": f"exponent {exponent:g}", "multiplier": multiplier, "ridge": round(ridge, 2)}
+        private, accountant = noisy(engine, clip, multiplier, 1, seed, shrink)
+        form = f"α = {exponent:g}, {'shrunk' if shrink else 'λ lifted'}"
+        row = {"run": "exact", "form": form, "multiplier": multiplier, "ridge": round(ridge, 2)}
         trained = system.server.train(devices.sharing.shared, private, seed=seed)
         figures = evaluate(reader_of(system, trained, devices), train, test).mean()
         yield {**row, "epsilon": round(accountant.epsilon, 3) if multiplier else None, **figures}
 
 
-SMALL = {"dimension": 8, "oversampling": 4, "start_rounds": 3, "rounds": 1}
+SMALL = {"dimension": 16, "oversampling": 4, "start_rounds": 3, "rounds": 1}
 """As few rounds and columns as still say something: every one of them takes noise."""
-FEDSHARE_CLIP = Clip(
-    {
-        "projection": 0.05,
-        "degrees": 8.0,
-        "weights": 0.11,
-        "item_gradient": 1.5,
-        "weight": 8.0,
-        "interactions": 64.0,
-    },
-    {"projection": 8.0, "item_gradient": 8.0},
-)
-"""About the medians of what clients send on ML-100K."""
+PROJECTIONS = {"ml-100k": 0.045, "ml-1m": 0.013}
+"""About the median norm of a client's product, after the first round."""
+
+
+def medians(name: str, train: Interactions) -> Clip:
+    """Bounds of about the medians of what clients send, as if known; products and gradients get the most."""
+    degrees = train.user_degrees()[train.active_users()]
+    middle = float(np.median(degrees))
+    bounds = {"projection": PROJECTIONS[name], "degrees": middle**0.5, "weights": 0.1}
+    bounds |= {"item_gradient": 1.5, "weight": middle**0.5, "interactions": middle}
+    return Clip(bounds, {"projection": 8.0, "item_gradient": 8.0})
 
 
 def fedshare(name: str, seed: int) -> Iterator[Row]:
@@ -142,16 +148,16 @@ def fedshare(name: str, seed: int) -> Iterator[Row]:
     trained = whole.server.train(devices.sharing.shared, LocalEngine(devices, whole.device.tasks), seed=seed)
     figures = evaluate(reader_of(whole, trained, devices), train, test).mean()
     yield {"run": "fedshare", "form": "defaults, neither clipped nor noised", **figures}
-    system = make_system("fedshare", SMALL)
-    tasks = staged(system.device.tasks, [FEDSHARE_CLIP], Keyed(seed))
+    system, clip = make_system("fedshare", SMALL), medians(name, train)
+    tasks = staged(system.device.tasks, [clip], Keyed(seed))
     for multiplier in MULTIPLIERS:
         devices = MemoryDevices(Sharing.by_ratio(train, 0.0))
         rounds = SMALL["start_rounds"] + SMALL["rounds"]
-        private, accountant = noisy(LocalEngine(devices, tasks), FEDSHARE_CLIP, multiplier, rounds, seed)
+        private, accountant = noisy(LocalEngine(devices, tasks), clip, multiplier, rounds, seed)
         trained = system.server.train(devices.sharing.shared, private, seed=seed)
         figures = evaluate(reader_of(system, trained, devices), train, test).mean()
         epsilon = round(accountant.epsilon, 3) if multiplier else None
-        row = {"run": "fedshare", "form": "d = 8, 3 + 1 rounds", "multiplier": multiplier, "epsilon": epsilon}
+        row = {"run": "fedshare", "form": "d = 16, 3 + 1 rounds", "multiplier": multiplier, "epsilon": epsilon}
         yield {**row, **figures}
 
 
@@ -166,9 +172,9 @@ def plot(measured: list[Row], path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
     for data, part in zip(("ml-100k", "ml-1m"), axes, strict=True):
         of_data = [row for row in measured if row["run"] in ("exact", "fedshare") and data in row["study"]]
-        for study in dict.fromkeys(row["study"] for row in of_data):
-            points = [row for row in of_data if row["study"] == study and row.get("epsilon")]
-            label = f"{points[0]['run']}, {points[0]['form']}"
+        for run, form in dict.fromkeys((row["run"], row["form"]) for row in of_data if row.get("epsilon")):
+            points = [row for row in of_data if (row["run"], row["form"]) == (run, form) and row["epsilon"]]
+            label = f"{run}, {form}"
             part.plot([row["epsilon"] for row in points], [row["recall@20"] for row in points], "o-", label=label)
         known = {row["form"]: row["recall@20"] for row in of_data if "multiplier" not in row}
         for (form, height), style in zip(known.items(), (":", "--"), strict=True):

@@ -22,6 +22,7 @@ from retract.federation.privacy import (
     Secret,
     SecureEngine,
     SecureSums,
+    Stage,
     private_name,
     staged,
 )
@@ -178,7 +179,11 @@ def stages() -> Iterator[Row]:
     train, _ = load(source("ml-100k")).split()
     system, config = make_system("fedshare"), FedShareConfig()
     draw, users = np.random.default_rng(0), train.active_users()
-    forms = {"plain": None, "clip": [Clip(BOUNDS)], "clip and noise": [Clip(BOUNDS), ClientNoise(1.0)]}
+    forms: Mapping[str, list[Stage] | None] = {
+        "plain": None,
+        "clip": [Clip(BOUNDS)],
+        "clip and noise": [Clip(BOUNDS), ClientNoise(1.0)],
+    }
     for form, chosen in forms.items():
         row: Row = {"run": "stages", "form": form, "clients": len(users)}
         for task, width in ((PROJECTION, config.dimension + config.oversampling), (EPOCH, config.dimension)):

@@ -126,9 +126,11 @@ def test_noise_of_clients_under_a_secure_sum_is_in_the_sum_once():
 
 def test_what_would_void_the_promise_is_refused():
     stages = [CLIP, ServerNoise(1.0)]
-    with pytest.raises(ConfigError, match="trimmed mean"):
-        private(stages, around=lambda inner: RobustEngine(inner, TrimmedMean()))
-    private(stages, around=lambda inner: RobustEngine(inner, NormBound()))
+    for rule in (TrimmedMean(), NormBound(), NormBound(CLIP.bounds)):
+        with pytest.raises(ConfigError, match=f"a sum of {type(rule).__name__} by more than its bound"):
+            private(stages, around=lambda inner, rule=rule: RobustEngine(inner, rule))
+    fixed = private(stages, around=lambda inner: RobustEngine(inner, NormBound(CLIP.bounds, medians=None)))
+    assert np.allclose(run(fixed).update.tensors["table"], run(private(stages)).update.tensors["table"], atol=1e-5)
     with pytest.raises(ConfigError, match="PrivateEngine gives sums only"):
         RobustEngine(private(stages), NormBound())
     with pytest.raises(ConfigError, match="begin with Clip"):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from benchmarks.poisoning import poisoned
 from retract.data import Sharing, load
-from retract.errors import ConfigError
+from retract.errors import ConfigError, FederationError
 from retract.evaluation.ranking import evaluate
 from retract.federation import Engine, LocalEngine, TensorSpec, Update, UpdateSpec
 from retract.federation.privacy import NormBound, RobustEngine, TrimmedMean
@@ -82,6 +84,30 @@ def test_of_a_row_only_those_who_send_it_are_counted():
     found = TrimmedMean(0.2)(updates, 0)
     assert found.tensors["x"].ravel().tolist() == [3.0 * 5, 5.0, 0.0]
     assert found.tensors["n"] == np.rint(np.arange(1, 7).mean() * 8)
+
+
+def test_a_client_whose_update_does_not_fit_is_left_out_and_if_none_fits_the_reason_is_given():
+    class Odd(Sums):
+        def __call__(self, broadcast, cohort, state, seed):
+            reply = super().__call__(broadcast, cohort, state, seed)
+            other = UpdateSpec({"x": TensorSpec((2,))})
+            return replace(reply, update=other.zeros()) if cohort.users[0] in self.odd else reply
+
+    class Some(Odd):
+        odd = (4, 7)
+
+    class All(Odd):
+        odd = range(100)
+
+    found = run(RobustEngine(engine_with(tasks={"sums": Some}), NormBound()))
+    assert found.missing.tolist() == [4, 7]
+    with pytest.raises(FederationError, match="another update than asked for"):
+        run(RobustEngine(engine_with(tasks={"sums": All}), NormBound()))
+
+
+def test_without_medians_every_tensor_needs_a_bound():
+    with pytest.raises(ConfigError, match="'gram' has no bound for its norm"):
+        NormBound({"table": 1.0}, medians=None)([update_of(0)], 0)
 
 
 def test_a_client_that_sends_what_is_not_finite_is_left_out():

@@ -23,7 +23,7 @@ from retract.federation.privacy.messages import (
 from retract.federation.privacy.randomness import Keyed, Randomness, Secret
 from retract.federation.privacy.robust import NormBound, RobustEngine, TrimmedMean
 from retract.federation.privacy.secure import Losses, SecureEngine, SecureSums, session_of
-from retract.federation.privacy.stages import ClientNoise, Clip, ServerNoise, Stage, multiplier_of, private_name
+from retract.federation.privacy.stages import ClientNoise, Clip, ServerNoise, Shrink, Stage, multiplier_of, private_name
 from retract.federation.privacy.unmasking import UnmaskingServer
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "SecureEngine",
     "SecureSums",
     "ServerNoise",
+    "Shrink",
     "Spending",
     "Stage",
     "Step",

@@ -14,7 +14,7 @@ from retract.federation.contracts import Broadcast, Engine, RoundResult, TaskSpe
 from retract.federation.participation import require_users
 from retract.federation.privacy.accountant import Accountant, Step
 from retract.federation.privacy.randomness import Randomness
-from retract.federation.privacy.robust import RobustEngine, TrimmedMean
+from retract.federation.privacy.robust import NormBound, RobustEngine
 from retract.federation.privacy.stages import (
     Place,
     Stage,
@@ -55,7 +55,7 @@ class PrivateEngine:
     ------
     ConfigError
         If the stages do not begin with clipping or add no noise, if the probability is not in (0, 1], or if the
-        engine's sums are trimmed means, which one client can move by more than its bound.
+        engine's sums are such as one client can move by more than its bound: trimmed means, or bounded by a median.
     """
 
     sums_only = True
@@ -74,8 +74,11 @@ class PrivateEngine:
         if not 0 < participation <= 1:
             raise ConfigError(f"clients take part with probability {participation:g}: it must be in (0, 1]")
         robust = engine_within(engine, RobustEngine)
-        if robust is not None and isinstance(robust.rule, TrimmedMean):
-            raise ConfigError("a trimmed mean is no sum of bounded parts, so its noise has no epsilon: take NormBound")
+        if robust is not None and not (isinstance(robust.rule, NormBound) and robust.rule.medians is None):
+            raise ConfigError(
+                f"one client can move a sum of {type(robust.rule).__name__} by more than its bound, so noise on it has "
+                "no epsilon: take NormBound with a bound for every tensor and medians=None"
+            )
         self.engine, self.stages, self.accountant = engine, tuple(stages), accountant
         self.randomness, self.participation = randomness, participation
         self.traffic: Traffic = engine.traffic

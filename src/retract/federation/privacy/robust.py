@@ -15,12 +15,12 @@ from typing import Any, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from retract.errors import ConfigError
+from retract.errors import ConfigError, FederationError
 from retract.federation.contracts import Broadcast, Engine, RoundResult, TaskSpec, Traffic
 from retract.federation.participation import require_users
 from retract.federation.privacy.bounds import clipped, norm_of
 from retract.federation.privacy.randomness import Keyed, shuffled
-from retract.federation.privacy.wrapping import hiding, one_by_one
+from retract.federation.privacy.wrapping import hiding, users_by_client
 from retract.federation.updates import Update, UpdateSpec
 
 
@@ -84,7 +84,8 @@ class NormBound:
         By tensor.
     medians
         For the other tensors: the bound is so many times the median norm in the round, of those that are not zero. More
-        than half of the clients must then be honest.
+        than half of the clients must then be honest. None where every tensor must have a bound that is given: under
+        noise, for a median depends on all clients, and then the sum depends on each by more than its bound.
 
     Raises
     ------
@@ -93,16 +94,22 @@ class NormBound:
     """
 
     bounds: Mapping[str, float] = field(default_factory=dict)
-    medians: float = 2.0
+    medians: float | None = 2.0
 
     def __post_init__(self) -> None:
-        if not self.medians > 0:
+        if self.medians is not None and not self.medians > 0:
             raise ConfigError(
                 f"medians is {self.medians:g}: a norm is bounded by a positive multiple of the median norm"
             )
 
     def __call__(self, updates: Sequence[Update], round: int) -> Update:
-        """The sum of the clipped updates."""
+        """The sum of the clipped updates.
+
+        Raises
+        ------
+        ConfigError
+            If a tensor has no bound, and none is made of the median.
+        """
         spec = updates[0].spec
         norms = np.array(
             [[norm_of(np.asarray(u.tensors[n]), t.layout) for n, t in spec.tensors.items()] for u in updates]
@@ -116,6 +123,10 @@ class NormBound:
     def _bound(self, name: str, norms: NDArray[np.float64]) -> float:
         if name in self.bounds:
             return self.bounds[name]
+        if self.medians is None:
+            raise ConfigError(
+                f"tensor {name!r} has no bound for its norm: give one, or take a multiple of the median norm"
+            )
         return self.medians * float(np.median(norms[norms > 0])) if norms.any() else 0.0
 
 
@@ -223,15 +234,25 @@ class RobustEngine:
         ------
         ConfigError
             If no user is given.
+        FederationError
+            If no client's update fits.
         """
         require_users(users)
         began = time.perf_counter()
         good, here, up, down = Kept(), list[NDArray[np.int64]](), 0, 0
-        for _, result in one_by_one(self.engine, spec, broadcast, users, seed):
+        refused: FederationError | None = None
+        for own in users_by_client(self.engine, users).values():
+            try:
+                result = self.engine.run(spec, broadcast, own, seed=seed)
+            except FederationError as error:
+                refused = error
+                continue
             up, down = up + result.bytes_up, down + result.bytes_down
             if result.update.clients and is_finite(result.update):
                 good.append(result.update)
                 here.append(result.answered)
+        if refused is not None and not good:
+            raise refused
         update = self.rule(good, broadcast.round) if good else spec.update.zeros()
         answered = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *here]))
         found = RoundResult(update, answered, np.setdiff1d(users, answered), up, down)

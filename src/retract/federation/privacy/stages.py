@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from retract.errors import ConfigError, FederationError
 from retract.federation.privacy.bounds import bounds_of, clipped
 from retract.federation.privacy.randomness import SERVER, Randomness, normal, shuffled
+from retract.federation.privacy.shrinking import shrunk
 from retract.federation.updates import TensorSpec, Update, UpdateSpec
 
 
@@ -232,14 +233,56 @@ class ServerNoise:
         return self.multiplier**2
 
 
+@dataclass(frozen=True)
+class Shrink:
+    """Takes back what noise did to the eigenvalues of symmetric matrices; see `retract.federation.privacy.shrinking`.
+
+    It is for tensors laid out as a "triangle" of which each part is positive semi-definite, as terms of a Gram matrix.
+    It reads nothing but the noisy sum, so it costs no privacy. It stands before the noise, as it runs after it.
+
+    Parameters
+    ----------
+    noise
+        The stage whose noise it is.
+    """
+
+    noise: ServerNoise | ClientNoise
+
+    @property
+    def label(self) -> str:
+        """Nothing: devices need not know of it."""
+        return ""
+
+    def on_client(self, update: Update, limits: Limits, place: Place) -> Update:
+        """One client's update as it is."""
+        return update
+
+    def on_sum(self, update: Update, limits: Limits, place: Place) -> Update:
+        """The sum with its symmetric matrices shrunk."""
+        multiplier, tensors = self.noise.variance(update.clients) ** 0.5, dict(update.tensors)
+        for name, spec in update.spec.tensors.items():
+            if spec.layout == "triangle":
+                tensors[name] = shrunk(tensors[name], multiplier * limits.scales[name]).astype(spec.dtype)
+        return Update(update.spec, tensors, update.clients)
+
+    def variance(self, clients: int) -> float:
+        """None."""
+        return 0.0
+
+
 def require_sound(stages: Sequence[Stage]) -> None:
-    """Refuse stages whose noise is calibrated by a bound that nothing holds.
+    """Refuse stages whose noise is calibrated by a bound that nothing holds, or that run in a wrong order.
 
     Raises
     ------
     ConfigError
-        If the first stage does not clip, or a later one does.
+        If the first stage does not clip, or a later one does; or if one takes noise back before it is added.
     """
+    for place, stage in enumerate(stages):
+        if isinstance(stage, Shrink) and stage.noise not in stages[place + 1 :]:
+            raise ConfigError(
+                "Shrink runs after the noise that it takes back: it must stand before it among the stages"
+            )
     places = [place for place, stage in enumerate(stages) if isinstance(stage, Clip)]
     if places != [0]:
         raise ConfigError(
