@@ -12,22 +12,22 @@ from retract.evaluation.ranking import evaluate
 from retract.federation import Engine, LocalEngine, TensorSpec, Update, UpdateSpec
 from retract.federation.privacy import NormBound, RobustEngine, TrimmedMean
 from retract.federation.privacy.bounds import norm_of
-from retract.federation.privacy.robust import Kept
+from retract.federation.privacy.robust import Sent
 from retract.stores.devices import MemoryDevices
 from retract.stores.local import reader_of
 from retract.systems.registry import make_system
 from tests.federation.privacy.samples import SPEC, Sums, engine_with, run, update_of
 
 
-def test_updates_are_held_by_rows_and_come_back_whole():
-    kept, updates = Kept(), [update_of(seed) for seed in range(5)]
-    for update in updates:
-        kept.append(update)
-    assert len(kept) == 5
-    assert len(kept[1:3]) == 2
-    for mine, theirs in zip(kept, updates, strict=True):
-        for name in SPEC.tensors:
-            assert np.array_equal(mine.tensors[name], theirs.tensors[name])
+def test_of_an_update_only_the_rows_are_held_that_are_not_zero():
+    for seed in range(5):
+        update = update_of(seed)
+        sent, table = Sent.of(update), update.tensors["table"]
+        assert 0 < len(sent.rows["table"]) < 15
+        assert np.array_equal(sent.update.tensors["table"], table[sent.rows["table"]])
+        assert not np.delete(table, sent.rows["table"], axis=0).any()
+        assert sent.rows.keys() == {"table"}
+        assert np.array_equal(sent.update.tensors["gram"], update.tensors["gram"])
 
 
 def test_where_nobody_is_beyond_the_bound_the_sum_is_the_plain_one():
@@ -57,7 +57,7 @@ def test_a_client_moves_a_bounded_sum_by_no_more_than_its_bound(factor):
 
 def test_without_a_bound_it_is_twice_the_median_norm():
     updates = [update_of(seed) for seed in range(9)] + [update_of(9, scale=1000)]
-    found = NormBound()(updates, 0)
+    found = NormBound()([Sent.of(each) for each in updates], SPEC, 0)
     norms = [norm_of(each.tensors["table"], "rows") for each in updates]
     bound = 2 * np.median(norms)
     wanted = sum(
@@ -69,7 +69,7 @@ def test_without_a_bound_it_is_twice_the_median_norm():
 def test_a_trimmed_mean_drops_both_ends_of_each_coordinate():
     spec = UpdateSpec({"x": TensorSpec((2,), "float64")})
     values = np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0], [4.0, 40.0], [1e9, -1e9]])
-    found = TrimmedMean(0.2)([Update(spec, {"x": row}, 1) for row in values], 0)
+    found = TrimmedMean(0.2)([Sent.of(Update(spec, {"x": row}, 1)) for row in values], spec, 0)
     assert found.tensors["x"].tolist() == [(2 + 3 + 4) / 3 * 5, (10 + 20 + 30) / 3 * 5]
     assert found.clients == 5
 
@@ -80,8 +80,8 @@ def test_of_a_row_only_those_who_send_it_are_counted():
     updates = []
     for client in range(8):
         x = np.array([[rows[row][client] if client < len(rows[row]) else 0.0] for row in range(3)])
-        updates.append(Update(spec, {"x": x, "n": np.asarray(client)}, 1))
-    found = TrimmedMean(0.2)(updates, 0)
+        updates.append(Sent.of(Update(spec, {"x": x, "n": np.asarray(client)}, 1)))
+    found = TrimmedMean(0.2)(updates, spec, 0)
     assert found.tensors["x"].ravel().tolist() == [3.0 * 5, 5.0, 0.0]
     assert found.tensors["n"] == np.rint(np.arange(1, 7).mean() * 8)
 
@@ -107,7 +107,7 @@ def test_a_client_whose_update_does_not_fit_is_left_out_and_if_none_fits_the_rea
 
 def test_without_medians_every_tensor_needs_a_bound():
     with pytest.raises(ConfigError, match="'gram' has no bound for its norm"):
-        NormBound({"table": 1.0}, medians=None)([update_of(0)], 0)
+        NormBound({"table": 1.0}, medians=None)([Sent.of(update_of(0))], SPEC, 0)
 
 
 def test_a_client_that_sends_what_is_not_finite_is_left_out():

@@ -16,10 +16,11 @@ from retract.federation.privacy import (
     SecureEngine,
     SecureSums,
     TrimmedMean,
+    UnmaskingServer,
 )
 from retract.stores.devices import MemoryDevices
 from retract.systems.registry import make_system
-from tests.federation.privacy.samples import engine_with, run
+from tests.federation.privacy.samples import ASKED, engine_with, run, update_of
 from tests.tiny import tiny_dataset
 
 SUMS = SecureSums(minimum=10)
@@ -51,6 +52,24 @@ def test_a_third_of_the_clients_are_lost_after_masking_and_the_sum_of_the_others
         same_but_for_the_grid(found.update, wanted.update)
         assert (len(found.missing) > 4) == bool(losses.masked)
         assert np.array_equal(np.sort(np.concatenate([found.answered, found.missing])), engine.users)
+
+
+def test_what_reaches_the_server_of_a_client_looks_like_nothing_of_its_own(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        UnmaskingServer,
+        "add",
+        lambda self, message, add=UnmaskingServer.add: (seen.append(message), add(self, message)),
+    )
+    engine = SecureEngine(engine_with(), SecureSums(minimum=10, bits=64))
+    run(engine)
+    run(engine)
+    grid = engine.settings.grid(ASKED, len(engine.users))
+    plain = {int(user): grid.encode(update_of(int(user))) for user in engine.users}
+    assert len(seen) == 2 * len(plain)
+    differing = [np.unpackbits((message.words ^ plain[message.client]).view(np.uint8)).mean() for message in seen]
+    assert np.allclose(differing, 0.5, atol=0.06)  # 3,584 bits: 7 standard errors
+    assert len({message.words.tobytes() for message in seen}) == len(seen)
 
 
 def test_where_too_many_are_lost_no_sum_is_formed():

@@ -7,10 +7,10 @@ Clients may clip themselves under a secure sum (`Clip`), but who sends poison do
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, overload
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,58 +18,50 @@ from numpy.typing import NDArray
 from retract.errors import ConfigError, FederationError
 from retract.federation.contracts import Broadcast, Engine, RoundResult, TaskSpec, Traffic
 from retract.federation.participation import require_users
-from retract.federation.privacy.bounds import clipped, norm_of
+from retract.federation.privacy.bounds import Order, clipped, norm_of
 from retract.federation.privacy.randomness import Keyed, shuffled
 from retract.federation.privacy.wrapping import hiding, users_by_client
 from retract.federation.updates import Update, UpdateSpec
 
 
+@dataclass(frozen=True)
+class Sent:
+    """One client's update, of whose tables laid out by rows only those rows are held that it sent.
+
+    Parameters
+    ----------
+    rows
+        Their numbers, ascending, by table.
+    update
+        The rest: an update whose tables are as long.
+    """
+
+    rows: Mapping[str, NDArray[np.int64]]
+    update: Update
+
+    @classmethod
+    def of(cls, update: Update) -> Sent:
+        """What is not zero of an update of one client."""
+        rows, tensors, specs = {}, {}, {}
+        for name, spec in update.spec.tensors.items():
+            tensor = np.asarray(update.tensors[name])
+            if spec.layout == "rows":
+                rows[name] = np.flatnonzero(tensor.reshape(len(tensor), -1).any(axis=1))
+                tensor = tensor[rows[name]]
+            tensors[name], specs[name] = tensor, replace(spec, shape=tensor.shape)
+        return cls(rows, Update(UpdateSpec(specs), tensors, update.clients))
+
+    def within(self, bounds: Mapping[str, float], order: Order) -> Sent:
+        """The same within bounds; see `clipped`."""
+        return Sent(self.rows, clipped(self.update, bounds, order))
+
+
 class Rule(Protocol):
     """Makes one sum of many clients' updates."""
 
-    def __call__(self, updates: Sequence[Update], round: int) -> Update:
-        """The sum in which each client has bounded influence; `updates` are finite, each of one client."""
+    def __call__(self, sent: Sequence[Sent], spec: UpdateSpec, round: int) -> Update:
+        """The sum in which each client has bounded influence; the updates are finite, and one at least."""
         ...
-
-
-class Kept(Sequence[Update]):
-    """Updates of many clients, of whose tables only the rows are held that each client sent."""
-
-    def __init__(self) -> None:
-        self._held: list[tuple[UpdateSpec, dict[str, Any]]] = []
-
-    def append(self, update: Update) -> None:
-        """Hold one client's update."""
-        parts: dict[str, Any] = {}
-        for name, spec in update.spec.tensors.items():
-            tensor = np.asarray(update.tensors[name])
-            rows = touched(tensor) if spec.layout == "rows" else None
-            parts[name] = tensor if rows is None else (rows, tensor[rows])
-        self._held.append((update.spec, parts))
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    @overload
-    def __getitem__(self, place: int) -> Update: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Update]: ...
-    def __getitem__(self, place: int | slice) -> Update | Sequence[Update]:
-        """An update, its tables whole again."""
-        if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
-        spec, parts = self._held[place]
-        whole = spec.zeros()
-        for name, part in parts.items():
-            if isinstance(part, tuple):
-                np.asarray(whole.tensors[name])[part[0]] = part[1]
-        dense = {name: part for name, part in parts.items() if not isinstance(part, tuple)}
-        return Update(spec, {**whole.tensors, **dense}, 1)
-
-
-def touched(tensor: NDArray[Any]) -> NDArray[np.int64]:
-    """The rows that are not zero, ascending."""
-    return np.flatnonzero(tensor.reshape(len(tensor), -1).any(axis=1))
 
 
 @dataclass(frozen=True)
@@ -102,7 +94,7 @@ class NormBound:
                 f"medians is {self.medians:g}: a norm is bounded by a positive multiple of the median norm"
             )
 
-    def __call__(self, updates: Sequence[Update], round: int) -> Update:
+    def __call__(self, sent: Sequence[Sent], spec: UpdateSpec, round: int) -> Update:
         """The sum of the clipped updates.
 
         Raises
@@ -110,23 +102,21 @@ class NormBound:
         ConfigError
             If a tensor has no bound, and none is made of the median.
         """
-        spec = updates[0].spec
-        norms = np.array(
-            [[norm_of(np.asarray(u.tensors[n]), t.layout) for n, t in spec.tensors.items()] for u in updates]
-        )
-        bounds = {name: self._bound(name, own) for name, own in zip(spec.tensors, norms.T, strict=True)}
-        total = spec.zeros()
-        for place, update in enumerate(updates):
-            total = total + clipped(update, bounds, partial(shuffled, Keyed(0), round, place, "norm bound"))
-        return total
+        bounds = {name: self._bound(name, sent) for name in spec.tensors}
+        total = {name: np.zeros(tensor.shape, tensor.dtype) for name, tensor in spec.tensors.items()}
+        for place, each in enumerate(sent):
+            kept = each.within(bounds, partial(shuffled, Keyed(0), round, place, "norm bound"))
+            for name, sums in total.items():
+                sums[kept.rows.get(name, ...)] += kept.update.tensors[name]
+        return Update(spec, total, len(sent))
 
-    def _bound(self, name: str, norms: NDArray[np.float64]) -> float:
+    def _bound(self, name: str, sent: Sequence[Sent]) -> float:
         if name in self.bounds:
             return self.bounds[name]
         if self.medians is None:
-            raise ConfigError(
-                f"tensor {name!r} has no bound for its norm: give one, or take a multiple of the median norm"
-            )
+            raise ConfigError(f"tensor {name!r} has no bound for its norm: give one, or take a multiple of the median")
+        layout = sent[0].update.spec.tensors[name].layout
+        norms = np.array([norm_of(np.asarray(each.update.tensors[name]), layout) for each in sent])
         return self.medians * float(np.median(norms[norms > 0])) if norms.any() else 0.0
 
 
@@ -158,17 +148,18 @@ class TrimmedMean:
                 f"trim is {self.trim:g}: the part that is dropped on each side must be above 0 and below 1/2"
             )
 
-    def __call__(self, updates: Sequence[Update], round: int) -> Update:
+    def __call__(self, sent: Sequence[Sent], spec: UpdateSpec, round: int) -> Update:
         """The scaled trimmed mean."""
-        spec: UpdateSpec = updates[0].spec
         tensors: dict[str, NDArray[Any]] = {}
         for name, tensor in spec.tensors.items():
-            parts = (np.asarray(update.tensors[name]) for update in updates)
-            by_rows = tensor.layout == "rows"
-            summed = self._by_rows(parts, tensor.shape) if by_rows else self._trimmed(np.stack(list(parts)))
+            parts = [np.asarray(each.update.tensors[name]) for each in sent]
+            if tensor.layout == "rows":
+                summed = self._by_rows([each.rows[name] for each in sent], parts, tensor.shape)
+            else:
+                summed = self._trimmed(np.stack(parts))
             whole = np.dtype(tensor.dtype).kind in "iu"
             tensors[name] = np.asarray(np.rint(summed) if whole else summed, dtype=tensor.dtype)
-        return Update(spec, tensors, len(updates))
+        return Update(spec, tensors, len(sent))
 
     def _trimmed(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Of values of shape [k, ...], the trimmed mean times k."""
@@ -178,10 +169,11 @@ class TrimmedMean:
         found: NDArray[np.float64] = rest.mean(axis=0) * k
         return found
 
-    def _by_rows(self, parts: Iterable[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    def _by_rows(
+        self, sent: Sequence[NDArray[np.int64]], parts: Sequence[NDArray[Any]], shape: tuple[int, ...]
+    ) -> NDArray[np.float64]:
         """Each row's trimmed mean over those that send it, times how many they are."""
-        sent = [(own, part[own]) for part in parts for own in [touched(part)]]
-        rows, values = (np.concatenate(columns) for columns in zip(*sent, strict=True))
+        rows, values = np.concatenate(sent), np.concatenate(parts)
         order = np.argsort(rows, kind="stable")
         names, first = np.unique(rows[order], return_index=True)
         summed = np.zeros(shape)
@@ -239,7 +231,7 @@ class RobustEngine:
         """
         require_users(users)
         began = time.perf_counter()
-        good, here, up, down = Kept(), list[NDArray[np.int64]](), 0, 0
+        good, here, up, down = list[Sent](), list[NDArray[np.int64]](), 0, 0
         refused: FederationError | None = None
         for own in users_by_client(self.engine, users).values():
             try:
@@ -249,11 +241,11 @@ class RobustEngine:
                 continue
             up, down = up + result.bytes_up, down + result.bytes_down
             if result.update.clients and is_finite(result.update):
-                good.append(result.update)
+                good.append(Sent.of(result.update))
                 here.append(result.answered)
         if refused is not None and not good:
             raise refused
-        update = self.rule(good, broadcast.round) if good else spec.update.zeros()
+        update = self.rule(good, spec.update, broadcast.round) if good else spec.update.zeros()
         answered = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *here]))
         found = RoundResult(update, answered, np.setdiff1d(users, answered), up, down)
         self.traffic.add(found, time.perf_counter() - began, update.clients)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 def shrunk(matrix: NDArray[Any], deviation: float) -> NDArray[np.float64]:
     """An estimate of a positive semi-definite X from X plus symmetric Gaussian noise.
 
-    Eigenvalues y, in units of σ√n, become √(y² - 4) where they are above 2, and 0 elsewhere: so far noise alone
-    reaches. Of all estimates that keep the eigenvectors it has the least squared error, for large n and few eigenvalues that
-    stand out (Gavish and Donoho, *Optimal shrinkage of singular values*, IEEE Trans. IT 2017, for square matrices).
+    Eigenvalues y, in units of σ√n, become √(y² - 4) above 2, and 0 elsewhere: so far noise alone reaches. Of all
+    estimates that keep the eigenvectors it has the least squared error, for large n and few eigenvalues that stand out
+    (Gavish and Donoho, *Optimal shrinkage of singular values*, IEEE Trans. IT 2017, for square matrices).
 
     Parameters
     ----------
