@@ -169,7 +169,7 @@ def plot(measured: list[Row], path: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "retract"
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharey=True, layout="constrained")
     for data, part in zip(("ml-100k", "ml-1m"), axes, strict=True):
         of_data = [row for row in measured if row["run"] in ("exact", "fedshare") and data in row["study"]]
         for run, form in dict.fromkeys((row["run"], row["form"]) for row in of_data if row.get("epsilon")):
@@ -180,6 +180,6 @@ def plot(measured: list[Row], path: Path) -> None:
         for (form, height), style in zip(known.items(), (":", "--"), strict=True):
             part.axhline(height, color="gray", linestyle=style, label="FedShare without noise" if "," in form else form)
         part.set(xscale="log", xlabel=f"ε at δ = {DELTA:g}", title=data)
-        part.legend(fontsize=7)
+        part.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     axes[0].set_ylabel("Recall@20")
     figure.savefig(path, metadata={"Date": None})
