@@ -17,6 +17,7 @@ from retract.federation.contracts import (
     TaskSpec,
     Traffic,
 )
+from retract.federation.participation import require_users
 
 
 class LocalEngine:
@@ -61,8 +62,7 @@ class LocalEngine:
 
     def run(self, spec: TaskSpec, broadcast: Broadcast, users: NDArray[np.int64], *, seed: int) -> RoundResult:
         """Run a task on the clients of `users`, ascending, each once; see `Engine`."""
-        if not len(users):
-            raise ConfigError("no client takes part in this round: at least one user must hold an interaction")
+        require_users(users)
         if spec.task not in self.tasks:
             raise FederationError(
                 f"these devices do not know task {spec.task!r} of {spec.system}: update their retract"

@@ -6,7 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retract import streams
+from retract.errors import ConfigError
 from retract.federation.contracts import Engine
+
+
+def require_users(users: NDArray[np.int64]) -> None:
+    """Refuse a round of nobody.
+
+    Raises
+    ------
+    ConfigError
+        If no user is given.
+    """
+    if not len(users):
+        raise ConfigError("no client takes part in this round: at least one user must hold an interaction")
 
 
 def one_user_each(engine: Engine) -> bool:

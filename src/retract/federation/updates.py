@@ -35,8 +35,8 @@ class TensorSpec:
         Tensors sent by rows that name the same group have the same rows, whose numbers travel once. Its own unless
         given.
     bound
-        The greatest L2 norm that one client's part may have, where the task guarantees one: what clipping and noise
-        are calibrated by.
+        The greatest L2 norm that one client's part may have, of a "triangle" what is sent of it, where the task
+        guarantees one: what clipping and noise are calibrated by.
     unit
         Every value is a whole multiple of it, where the task guarantees that: what a fixed-point sum is exact in.
     """
