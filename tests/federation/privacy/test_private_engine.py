@@ -16,12 +16,14 @@ from retract.federation.privacy import (
     SecureEngine,
     SecureSums,
     ServerNoise,
+    Shrink,
     Spending,
     Step,
     TrimmedMean,
     epsilon_of,
     staged,
 )
+from retract.federation.privacy.shrinking import shrunk
 from retract.federation.privacy.stages import Place, limits_of
 from tests.federation.privacy.samples import SPEC, Sums, engine_with, run
 
@@ -46,12 +48,28 @@ def test_the_sum_is_that_of_clipped_updates_with_the_servers_noise():
     assert found.update.spec == SPEC
 
 
+def test_on_the_sum_stages_run_from_last_to_first():
+    noise = ServerNoise(0.01)
+    plain, shrunken = (run(private(stages)).update for stages in ([CLIP, noise], [CLIP, Shrink(noise), noise]))
+    limits = limits_of([CLIP], SPEC)
+    wanted = shrunk(plain.tensors["gram"], 0.01 * limits.scales["gram"])
+    assert np.array_equal(shrunken.tensors["gram"], wanted)
+    assert not np.array_equal(wanted, plain.tensors["gram"])
+
+
+def test_every_client_draws_noise_of_its_own():
+    stages = [CLIP, ClientNoise(1.0)]
+    clipped = run(private([CLIP, ServerNoise(1e-3)])).update.tensors["table"]
+    noise = run(private(stages)).update.tensors["table"] - clipped
+    clients, scale = 38, limits_of(stages, SPEC).scales["table"]
+    assert 0.7 < noise.std() / scale / clients**0.5 < 1.3  # as one and the same noise it would be 6 times as much
+
+
 def test_every_round_is_spent_and_the_one_beyond_the_budget_reaches_no_device():
     engine = private([CLIP, ServerNoise(2.0)], budget=6)
-    rounds = 0
-    while epsilon_of(engine.accountant.spending.after(Step(2.0)), 1e-5) <= 6:
-        run(engine, round=rounds)
-        rounds += 1
+    rounds = max(n for n in range(1, 20) if epsilon_of(Spending(((Step(2.0), n),)), 1e-5) <= 6)
+    for round in range(rounds):
+        run(engine, round=round)
     with pytest.raises(PrivacyError, match="beyond the budget of 6"):
         run(engine, round=rounds)
     assert rounds == engine.traffic.rounds > 1

@@ -11,6 +11,7 @@ from retract.federation.privacy import (
     Buckets,
     Identity,
     Losses,
+    MaskingClient,
     NormBound,
     RobustEngine,
     SecureEngine,
@@ -106,9 +107,10 @@ def test_a_group_that_loses_too_many_is_left_out_and_the_others_are_summed():
     same_but_for_the_grid(found.update, run(engine_with(), users=found.answered).update)
 
 
-def test_fewer_clients_than_the_minimum_are_not_asked():
+def test_fewer_clients_than_the_minimum_are_not_asked(monkeypatch):
     inner = engine_with()
     engine = SecureEngine(inner, SUMS)
+    monkeypatch.setattr(MaskingClient, "advertise", lambda self: pytest.fail("a key was sent"))
     with pytest.raises(PrivacyError, match="a secure sum needs 10"):
         run(engine, users=engine.users[:9])
     assert inner.traffic.rounds == 0

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from retract.errors import ConfigError, FederationError, PrivacyError
 from retract.federation.privacy import Identity, Masked, MaskingClient, Roster, Survivors, Terms, UnmaskingServer
-from retract.federation.privacy.masks import add_keystream
+from retract.federation.privacy.masks import MASK, SHARES, add_keystream, agreed, public_of
 
 WORDS = 5000
 
@@ -147,6 +148,14 @@ def test_a_key_stream_is_chacha20s_and_is_taken_away_again():
     assert len(np.unique(words)) == len(words)
     add_keystream(words, bytes(32), -1)
     assert not words.any()
+
+
+def test_two_clients_agree_on_a_key_of_its_own_for_each_session_and_purpose():
+    mine, theirs = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+    keys = {agreed(mine, public_of(theirs), session, use) for session in (b"a", b"b") for use in (MASK, SHARES)}
+    assert len(keys) == 4
+    assert keys == {agreed(theirs, public_of(mine), session, use) for session in (b"a", b"b") for use in (MASK, SHARES)}
+    assert {len(key) for key in keys} == {32}
 
 
 # --- a server that lies -----------------------------------------------------------------------------------------------
