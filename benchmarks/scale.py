@@ -265,7 +265,7 @@ def measure(interactions: int, form: str, seed: int, engine: str) -> dict[str, A
     }
     if engine != "local":  # what follows is the same whoever has trained
         return row
-    row |= one.withdrawals(300) | one.lists(5000) | one.batch(1000) | one.sequence()
+    row |= one.withdrawals(300) | one.lists(5000) | one.batch(2000) | one.sequence()
     return {**row, "peak_mb_in_all": peak_mb()}
 
 
