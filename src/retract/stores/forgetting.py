@@ -25,6 +25,7 @@ from retract.stores.held import Held
 from retract.stores.ledger import Kind, Request
 from retract.stores.local import emptied, engine_of, nothing_to_learn, withdraw
 from retract.stores.measuring import Metrics, isolated, measured
+from retract.stores.reach import Reach, askers, learns_everything
 from retract.stores.requests import codes_of, named_by, pending_of
 from retract.stores.suppression import Suppression
 from retract.stores.versions import PLACE, SERVER, TRAINING
@@ -182,8 +183,14 @@ def unlearn_folder(
     *,
     judge: Judge = no_judge,
     progress: Progress = no_progress,
+    reach: Reach | None = None,
 ) -> UnlearnReport:
     """Apply the pending requests of a trained folder. Requests that arrive meanwhile stay pending.
+
+    Parameters
+    ----------
+    reach
+        Reaches devices that are on other machines; unless given, they are the folder's own.
 
     Raises
     ------
@@ -205,7 +212,7 @@ def unlearn_folder(
         ids = [request.id for request in batch.requests]
         ledger.claim(ids)
         try:
-            forgotten = forget(held, batch, seed=options.seed, progress=progress)
+            forgotten = forget(held, batch, seed=options.seed, progress=progress, reach=reach)
             report = report_on(forgotten, options)
             files = judge(forgotten)
             commit(folder, replace(forgotten, after=replace(forgotten.after, metrics=report.metrics)), files)
@@ -227,10 +234,14 @@ def batch_of(held: Held, requests: Sequence[tuple[Request, NDArray[np.int64]]]) 
     # What is shared no longer was withdrawn by another request, which the asker could not know of yet.
     unshare = (held.trained.shared & named_by(requests, "unshare", held.trained.shared)) - erase
     seen = (_learnt(held, "erase") & erase | _learnt(held, "unshare") & unshare).active_users()
+    if held.devices is None and learns_everything(held):  # what an erasure withdraws besides, its device alone knows
+        seen = np.union1d(seen, askers(held, [request for request, _ in requests], "erase"))
     return Batch(tuple(request for request, _ in requests), erase, unshare, seen)
 
 
-def forget(held: Held, batch: Batch, *, seed: int = 0, progress: Progress = no_progress) -> Forgotten:
+def forget(
+    held: Held, batch: Batch, *, seed: int = 0, progress: Progress = no_progress, reach: Reach | None = None
+) -> Forgotten:
     """Both halves after a batch: all erasures as one withdrawal, and then all unsharings as another.
 
     Erasures come first: nothing is learnt once more from what is about to be erased.
@@ -242,13 +253,17 @@ def forget(held: Held, batch: Batch, *, seed: int = 0, progress: Progress = no_p
     FederationError
         If an erasure needs devices that cannot be reached.
     """
-    _require_reachable(held, batch)
+    if reach is None:
+        _require_reachable(held, batch)
     state, steps, ids = held, list[Step](), {}
     for kind, named in (("erase", batch.erase), ("unshare", batch.unshare)):
-        state, step, ids[kind] = _withdrawn(state, kind, named, seed, progress)  # type: ignore[arg-type]
+        asking = askers(held, batch.requests, kind) if reach is not None else named.active_users()
+        state, step, ids[kind] = _withdrawn(state, kind, named, seed, progress, asking, reach)  # type: ignore[arg-type]
         steps += [step] if step is not None else []
     require_finite(state.trained)
     gone = np.setdiff1d(batch.erase.users, (state.interactions | state.test).users)
+    if reach is not None:  # what a device still holds, it alone knows
+        gone = np.array([held.catalog.user(name) for name in sorted(reach.gone)], dtype=np.int64)
     names = tuple(str(name) for name in held.catalog.user_ids[gone])
     withdrawals = {request.id: ids[request.kind] for request in batch.requests}
     after = state.renamed(state.catalog.without_users(gone))
@@ -312,17 +327,28 @@ def waiting(held: Held, batch: Batch, options: UnlearnOptions) -> UnlearnReport:
 
 
 def _withdrawn(
-    held: Held, kind: Kind, named: Interactions, seed: int, progress: Progress
+    held: Held,
+    kind: Kind,
+    named: Interactions,
+    seed: int,
+    progress: Progress,
+    asking: NDArray[np.int64],
+    reach: Reach | None,
 ) -> tuple[Held, Step | None, str]:
     """Both halves after one withdrawal, what was done (nothing where no model knew of it), and its id."""
     learnt = held.interactions & named  # the rest was held out for testing: no model knows it
     after, withdrawal = _parted(held, kind, learnt)
     engine, watch = engine_of(held.system, after), Stopwatch()
     trained, test = held.trained, held.test
-    knew = bool(len(learnt) and trained.model)
-    if len(learnt) and nothing_to_learn(held.system, trained.shared - learnt, after):
+    withdrawn = bool(len(learnt))
+    if reach is not None:
+        withdrawal, engine = replace(withdrawal, users=asking), reach.engine
+        withdrawn = withdrawn or bool(len(asking) and kind == "erase" and learns_everything(held))
+    knew = bool(withdrawn and trained.model)
+    left = reach is None or bool(len(engine.users)) or not learns_everything(held)
+    if withdrawn and (not left or nothing_to_learn(held.system, trained.shared - learnt, after)):
         trained = emptied(trained, withdrawal)
-    elif len(learnt):
+    elif withdrawn:
         trained = held.system.server.unlearn(trained, withdrawal, engine, seed=seed, progress=progress)
     seconds = watch.seconds
     if kind == "erase":
@@ -348,7 +374,7 @@ def _parted(held: Held, kind: Kind, learnt: Interactions) -> tuple[MemoryDevices
 def _require_reachable(held: Held, batch: Batch) -> None:
     """Refuse an erasure from a model that private data went into, where nobody can be asked for the rest."""
     erasing = any(request.kind == "erase" for request in batch.requests)
-    if erasing and held.devices is None and learnt_from(held.system.server, "erase") == "everything":
+    if erasing and held.devices is None and learns_everything(held):
         raise FederationError(
             f"{held.trained.system} learns from its devices, so an erasure has to ask them, and the devices' half is "
             "not here: nothing was applied; run this where the devices are"
