@@ -59,7 +59,8 @@ class FederateOptions:
 class FederatedReport:
     """What a federated training did: as a `TrainReport`, of what a server can know.
 
-    `metrics` are means over what the nodes held out, `measured_on` interactions.
+    `metrics` are means over what the nodes held out, `measured_on` interactions. `bytes_up` and `bytes_down` are those
+    of the rounds, and `all_up` and `all_down` of all messages: what is shared, and the model that nodes get, too.
     """
 
     system: str
@@ -75,6 +76,8 @@ class FederatedReport:
     memory_bytes: int
     bytes_up: int
     bytes_down: int
+    all_up: int
+    all_down: int
     rounds: int
     client_updates_per_second: float
     resumed_at: str | None
@@ -270,6 +273,8 @@ def _report(
         memory_bytes=trained.memory.nbytes,
         bytes_up=passed.up,
         bytes_down=passed.down,
+        all_up=meeting.link.up,
+        all_down=meeting.link.down,
         rounds=passed.rounds,
         client_updates_per_second=round(passed.updates / passed.seconds, 1) if passed.seconds else 0.0,
         resumed_at=None,

@@ -174,7 +174,8 @@ class Meeting:
         if not admit and any(name not in known for name in users):
             self.link.complain(f"node {node} came late, and takes part in the next training")
             return
-        foreign = [one for one in requests if one.user not in {*users, *self.members.hosts.get(key, ())}]
+        elsewhere = {*self.members.elsewhere(key, [one.user for one in requests])}
+        foreign = [one for one in requests if one.user in elsewhere]
         if foreign:
             self.link.complain(f"node {node} asks for {len(foreign):,} withdrawal(s) of others' data: they are dropped")
         self.requests[node] = [one for one in requests if one not in foreign]

@@ -18,9 +18,8 @@ from retract.atomic import write_atomically
 from retract.data import Catalog
 from retract.data.ids import sorted_ids
 from retract.errors import DataError, FolderError
-from retract.stores.versions import SERVER
+from retract.stores.versions import MEMBERS, SERVER
 
-MEMBERS = "federation.json"
 NO_ITEMS = "name the items that users may hold: --items FILE, one id a line, and after a tab its title"
 
 

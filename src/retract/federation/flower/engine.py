@@ -46,7 +46,16 @@ class Answer:
 
 
 class Link(Protocol):
-    """Carries messages between a server and its nodes."""
+    """Carries messages between a server and its nodes.
+
+    Attributes
+    ----------
+    up, down
+        Bytes of all messages so far, those beside the rounds too.
+    """
+
+    up: int
+    down: int
 
     def nodes(self) -> Mapping[int, str]:
         """The nodes that can be reached now, each with what it is known by across sessions."""
@@ -78,6 +87,8 @@ class FlowerEngine:
         By node, codes of the users whose data it holds, ascending; no user is at two nodes.
     deadline
         Seconds that a node has to answer.
+    client_of
+        The client of each user by its code, of which no one is at two nodes; every user is one unless given.
 
     Raises
     ------
@@ -85,10 +96,17 @@ class FlowerEngine:
         If `deadline` is not above 0.
     """
 
-    def __init__(self, link: Link, hosts: Mapping[int, NDArray[np.int64]], *, deadline: float = DEADLINE) -> None:
+    def __init__(
+        self,
+        link: Link,
+        hosts: Mapping[int, NDArray[np.int64]],
+        *,
+        deadline: float = DEADLINE,
+        client_of: NDArray[np.int64] | None = None,
+    ) -> None:
         if not deadline > 0:
             raise ConfigError(f"deadline is {deadline:g} s: a node needs some time to answer")
-        self.link, self.deadline, self.traffic = link, deadline, Traffic()
+        self.link, self.deadline, self.client_of, self.traffic = link, deadline, client_of, Traffic()
         # In the order of their users, not of their numbers: sums of floats depend on it, and a node may be renumbered.
         self.hosts = dict(sorted(hosts.items(), key=lambda host: host[1][:1].tolist()))
         everyone = [np.empty(0, dtype=np.int64), *self.hosts.values()]
@@ -100,8 +118,8 @@ class FlowerEngine:
         return self._users
 
     def clients_of(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Every user is a client, also where one node holds the data of many."""
-        return users
+        """The client of each user: a node may hold the data of many."""
+        return users if self.client_of is None else self.client_of[users]
 
     def run(self, spec: TaskSpec, broadcast: Broadcast, users: NDArray[np.int64], *, seed: int) -> RoundResult:
         """Run a task on the nodes of `users`, ascending, each once; see `Engine`.

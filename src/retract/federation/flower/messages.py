@@ -87,6 +87,7 @@ class FlowerLink:
 
     def __init__(self, grid: Grid, complain: Callable[[str], None] = lambda line: None) -> None:
         self.grid, self._complain = grid, complain
+        self.up = self.down = 0
 
     def nodes(self) -> dict[int, str]:
         """The nodes that are connected: known by their keys, or by number where they have none."""
@@ -119,6 +120,7 @@ class FlowerLink:
                         self.complain(f"node {reply.metadata.src_node_id} answered what it was not asked, or twice")
                     else:
                         found[node] = _judged(reply, node, tokens[node])
+                        self.up += found[node].nbytes
                 if waiting:
                     time.sleep(POLL)
         except (ConnectionError, OSError) as error:
@@ -133,7 +135,9 @@ class FlowerLink:
         sent = {}
         for node, parcel in parcels.items():
             about = {"token": tokens[node], "action": action, "version": __version__}
-            message = Message(to_record(about, parcel), dst_node_id=node, message_type=TYPE, ttl=max(deadline, 1.0))
+            record = to_record(about, parcel)
+            self.down += weight(record)
+            message = Message(record, dst_node_id=node, message_type=TYPE, ttl=max(deadline, 1.0))
             for number in self.grid.push_messages([message]):
                 if number is not None:
                     sent[number] = node
