@@ -94,7 +94,6 @@ def run_of(place: Place, secret: bytes) -> Iterator[Grid]:
     from flwr.common.constant import SubStatus
     from flwr.common.serde import run_from_proto
     from flwr.proto.runtime_pb2 import PullTaskInputRequest, PushTaskOutputRequest
-    from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
     from flwr.supercore.task_identity import TaskIdentity
     from flwr.superlink.grid import HttpGrid
 
@@ -109,11 +108,10 @@ def run_of(place: Place, secret: bytes) -> Iterator[Grid]:
     TaskIdentity.node_id = told.context.node_id
     grid.set_run(run_from_proto(told.run))
     grid._retry_invoker.max_time = PATIENCE
-    heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
-    heartbeat.start()
     status, details = SubStatus.FAILED, "the server's process ended early"
     try:
-        yield grid
+        with _heartbeat(client):
+            yield grid
         status, details = SubStatus.COMPLETED, ""
     except httpx.HTTPError as error:
         raise FederationError(f"the server at {place.address} is lost: {_told(error)}; start it again") from None
@@ -121,8 +119,6 @@ def run_of(place: Place, secret: bytes) -> Iterator[Grid]:
         grid._retry_invoker.max_tries = 1
         with suppress(httpx.HTTPError):
             client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
-        if heartbeat.is_running:
-            heartbeat.stop()
         grid.close()
 
 
@@ -159,29 +155,47 @@ def _answer(app: ClientApp, address: str, token: str) -> None:
     """Answer one message. What fails without a refusal is told as a failure, and nothing of its text."""
     from flwr.app import Error, Message
     from flwr.common.constant import ErrorCode, SubStatus
-    from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
     from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
     client = _runtime(address, token, None)
-    heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
-    heartbeat.start()
     try:
-        message, context, _, _ = pull_task_input(client)
-        status, details = SubStatus.COMPLETED, ""
-        try:
-            reply = app(message=message, context=context)
-        except Exception as error:  # whatever it is, the server is owed an answer, and must not read private values
-            status, details = SubStatus.FAILED, f"the node failed ({type(error).__name__}): see its own log"
-            reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, details), reply_to=message)
-            _log_failure()
-        push_message(client, reply, context)
+        with _heartbeat(client):
+            message, context, _, _ = pull_task_input(client)
+            status, details = SubStatus.COMPLETED, ""
+            try:
+                reply = app(message=message, context=context)
+            except Exception as error:  # the server is owed an answer, and must not read what is private in this one
+                status, details = SubStatus.FAILED, f"the node failed ({type(error).__name__}): see its own log"
+                reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, details), reply_to=message)
+                _log_failure()
+            push_message(client, reply, context)
         push_task_output(client, context, status, details)
     except httpx.HTTPError:
         _log_failure()
     finally:
-        if heartbeat.is_running:
-            heartbeat.stop()
         client.close()
+
+
+@contextmanager
+def _heartbeat(client: RuntimeHttpClient) -> Iterator[None]:
+    """Say every few seconds that this process lives. Flower's own would interrupt it where that is not taken in."""
+    from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest
+    from flwr.supercore.heartbeat import HeartbeatSender
+
+    def beat() -> bool:
+        try:
+            client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+        except httpx.HTTPError:
+            return False
+        return True
+
+    sender = HeartbeatSender(beat)
+    sender.start()
+    try:
+        yield
+    finally:
+        if sender.is_running:
+            sender.stop()
 
 
 def _log_failure() -> None:
