@@ -137,7 +137,8 @@ def measure(name: str, dataset: Dataset, root: Path, settings: Mapping[str, obje
     dataset = with_shared(without_rare(dataset, AT_LEAST.get(name, 0)), SHARE)
     local, told = Local(make_system(name, dict(chosen)), dataset), list[dict[str, Any]]()
     catalog = dataset.interactions.catalog
-    asking, erasing = (str(catalog.user_ids[code]) for code in (0, 1))
+    sharers = local.devices.sharing.shared.active_users()
+    asking, erasing = (str(catalog.user_ids[code]) for code in sharers[:2])
     everyone = [user for user in catalog.user_ids.tolist() if user != erasing]
     with Federation(root, NODES) as federation:
         federation.deal(dataset)

@@ -48,7 +48,7 @@ class Federation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in list(self.running):
+        for name in reversed(list(self.running)):  # nodes before the server, which they would look for
             self.end(name)
 
     @property
