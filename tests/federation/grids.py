@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from retract.federation.flower import Answer, Node, answering
+from retract.federation.flower import Answer, Node, Seen, answering
 from retract.federation.wire import Parcel
 from retract.version import __version__
 
@@ -33,7 +33,7 @@ class DirectLink:
         self.received: list[tuple[str, int, Parcel]] = []
         self.sent: list[tuple[str, int, Parcel]] = []
         self.silent: set[int] = set()
-        self.up = self.down = 0
+        self.seen: dict[str, Seen] = {}
         self.before: Callable[[str], None] = lambda action: None
 
     def nodes(self) -> Mapping[int, str]:
@@ -51,13 +51,16 @@ class DirectLink:
 
     def _asked(self, action: str, number: int, parcel: Parcel) -> Answer:
         self.sent.append((action, number, parcel))
+        self.seen.setdefault(action, Seen()).asked(self.weight(parcel))
         if number in self.silent:
             return Answer(None, complaint="it did not answer in time")
         told, answer = answering(self.there[number], action, __version__, parcel)
         if told["refusal"] is not None:
             return Answer(None, complaint=str(told["refusal"]), refused=True)
         self.received.append((action, number, answer))
-        return Answer(answer, self.weight(answer))
+        found = Answer(answer, self.weight(answer))
+        self.seen[action].answered(found)
+        return found
 
 
 def flower_grid(nodes: Mapping[int, Node], change: Change | None = None) -> Any:

@@ -5,6 +5,7 @@ The model, the forgetting and the folder are those of a single machine; what dif
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 from retract.data import Interactions, Sharing
 from retract.errors import ConfigError, DataError, FolderError
 from retract.federation import Broadcast, Engine, TaskSpec, Traffic
-from retract.federation.flower import FlowerEngine, Link
+from retract.federation.flower import FlowerEngine, Link, Seen
 from retract.stores.folder import TrainedFolder
 from retract.stores.forgetting import UnlearnOptions, UnlearnReport, unlearn_folder
 from retract.stores.held import Held
@@ -61,6 +62,7 @@ class FederatedReport:
 
     `metrics` are means over what the nodes held out, `measured_on` interactions. `bytes_up` and `bytes_down` are those
     of the rounds, and `all_up` and `all_down` of all messages: what is shared, and the model that nodes get, too.
+    `seen` says of every kind of message what its answers held: all that the server could see.
     """
 
     system: str
@@ -78,6 +80,7 @@ class FederatedReport:
     bytes_down: int
     all_up: int
     all_down: int
+    seen: Mapping[str, Seen]
     rounds: int
     client_updates_per_second: float
     resumed_at: str | None
@@ -273,8 +276,9 @@ def _report(
         memory_bytes=trained.memory.nbytes,
         bytes_up=passed.up,
         bytes_down=passed.down,
-        all_up=meeting.link.up,
-        all_down=meeting.link.down,
+        all_up=sum(one.up for one in meeting.link.seen.values()),
+        all_down=sum(one.down for one in meeting.link.seen.values()),
+        seen=meeting.link.seen,
         rounds=passed.rounds,
         client_updates_per_second=round(passed.updates / passed.seconds, 1) if passed.seconds else 0.0,
         resumed_at=None,

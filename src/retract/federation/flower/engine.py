@@ -45,17 +45,37 @@ class Answer:
     refused: bool = False
 
 
+@dataclass
+class Seen:
+    """What passed of one kind of message: how many questions, bytes both ways, and what the answers held by name."""
+
+    messages: int = 0
+    up: int = 0
+    down: int = 0
+    holds: tuple[str, ...] = ()
+
+    def asked(self, nbytes: int) -> None:
+        """Count a question."""
+        self.messages += 1
+        self.down += nbytes
+
+    def answered(self, answer: Answer) -> None:
+        """Count an answer."""
+        self.up += answer.nbytes
+        if answer.parcel is not None:
+            self.holds = tuple(sorted({*self.holds, *answer.parcel.fields, *answer.parcel.arrays}))
+
+
 class Link(Protocol):
     """Carries messages between a server and its nodes.
 
     Attributes
     ----------
-    up, down
-        Bytes of all messages so far, those beside the rounds too.
+    seen
+        What passed so far, by kind of message: all that the server can see.
     """
 
-    up: int
-    down: int
+    seen: dict[str, Seen]
 
     def nodes(self) -> Mapping[int, str]:
         """The nodes that can be reached now, each with what it is known by across sessions."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retract.errors import FederationError, missing_extra
-from retract.federation.flower.engine import Answer
+from retract.federation.flower.engine import Answer, Seen
 from retract.federation.flower.node import Node, answering
 from retract.federation.wire import Parcel
 from retract.version import __version__
@@ -87,7 +87,7 @@ class FlowerLink:
 
     def __init__(self, grid: Grid, complain: Callable[[str], None] = lambda line: None) -> None:
         self.grid, self._complain = grid, complain
-        self.up = self.down = 0
+        self.seen: dict[str, Seen] = {}
 
     def nodes(self) -> dict[int, str]:
         """The nodes that are connected: known by their keys, or by number where they have none."""
@@ -120,7 +120,7 @@ class FlowerLink:
                         self.complain(f"node {reply.metadata.src_node_id} answered what it was not asked, or twice")
                     else:
                         found[node] = _judged(reply, node, tokens[node])
-                        self.up += found[node].nbytes
+                        self.seen[action].answered(found[node])
                 if waiting:
                     time.sleep(POLL)
         except (ConnectionError, OSError) as error:
@@ -136,7 +136,7 @@ class FlowerLink:
         for node, parcel in parcels.items():
             about = {"token": tokens[node], "action": action, "version": __version__}
             record = to_record(about, parcel)
-            self.down += weight(record)
+            self.seen.setdefault(action, Seen()).asked(weight(record))
             message = Message(record, dst_node_id=node, message_type=TYPE, ttl=max(deadline, 1.0))
             for number in self.grid.push_messages([message]):
                 if number is not None:
