@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -72,7 +73,16 @@ class Federation:
             NodeFolder.create(self.node(name), dataset.only(stays), choice or NodeChoice(draws="public"))
 
     def start_server(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start it, and wait until it listens; one that was killed before takes a moment to leave its port."""
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            with socket.socket() as door:
+                door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    door.bind(("127.0.0.1", self.port))
+                    break
+                except OSError:
+                    time.sleep(0.2)
         self.start("server", "federate", "server", "--keys", self.keys, "--port", self.port)
         self.wait_for("server", "listening")
 

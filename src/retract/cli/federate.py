@@ -16,7 +16,7 @@ from retract.cli.app import app
 from retract.cli.options import Folder, Json, Key, Seed, Settings, Share, Test, settings_of, with_options
 from retract.cli.output import emit, facts, metric, note, progress_bars, size, span, telling_what_is_left
 from retract.cli.usage import UsageError
-from retract.errors import FolderError
+from retract.errors import FederationError, FolderError
 
 if TYPE_CHECKING:
     from retract.federation.flower import Link
@@ -137,6 +137,7 @@ def server(
                     _let_in(near, new)
                     known |= new
                 time.sleep(1)
+            raise FederationError(f"the SuperLink ended with code {process.returncode}: see {keys / 'superlink.log'}")
         except KeyboardInterrupt:
             pass
         finally:

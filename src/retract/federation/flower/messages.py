@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 HEADER, FIELDS, ARRAYS = "retract", "fields", "arrays"
 TYPE = "query"
 """Of our messages, for Flower."""
+LATE = 3600.0
+"""Seconds after the deadline in which a node may still get rid of its answer, which nobody reads then."""
 POLL = 0.2
 """Seconds between two looks at what has come in."""
 
@@ -137,7 +139,7 @@ class FlowerLink:
             about = {"token": tokens[node], "action": action, "version": __version__}
             record = to_record(about, parcel)
             self.seen.setdefault(action, Seen()).asked(weight(record))
-            message = Message(record, dst_node_id=node, message_type=TYPE, ttl=max(deadline, 1.0))
+            message = Message(record, dst_node_id=node, message_type=TYPE, ttl=deadline + LATE)
             for number in self.grid.push_messages([message]):
                 if number is not None:
                     sent[number] = node

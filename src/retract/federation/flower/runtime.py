@@ -141,7 +141,7 @@ def answer_messages(app: ClientApp, port: int, secret: bytes, going: Callable[[]
     client = _runtime(address, None, secret)
     try:
         while going():
-            with suppress(httpx.TransportError):
+            with suppress(httpx.HTTPError):
                 found = client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
                 if found.token:
                     _answer(app, address, found.token)
@@ -170,7 +170,7 @@ def _answer(app: ClientApp, address: str, token: str) -> None:
                 _log_failure()
             push_message(client, reply, context)
         push_task_output(client, context, status, details)
-    except httpx.HTTPError:
+    except Exception:  # a node that is late, or whose SuperNode is gone, goes on
         _log_failure()
     finally:
         client.close()
