@@ -49,8 +49,12 @@ class Federation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in reversed(list(self.running)):  # nodes before the server, which they would look for
-            self.end(name)
+        nodes = [name for name in self.running if name != "server"]
+        for name in nodes:  # before the server, which they would look for
+            if self.running[name].poll() is None:
+                self.running[name].send_signal(signal.SIGINT)
+        for name in [*nodes, *(["server"] if "server" in self.running else [])]:
+            self.end(name, told=name != "server")
 
     @property
     def address(self) -> str:
@@ -153,10 +157,10 @@ class Federation:
         process.kill()
         process.wait()
 
-    def end(self, name: str) -> None:
-        """End a command as Ctrl-C does, and insist if it does not."""
+    def end(self, name: str, *, told: bool = False) -> None:
+        """End a command as Ctrl-C does, which it may have been told already, and insist if it does not end."""
         process = self.running.pop(name)
-        if process.poll() is None:
+        if not told and process.poll() is None:
             process.send_signal(signal.SIGINT)
         try:
             process.wait(ENDING)

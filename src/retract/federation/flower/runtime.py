@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import httpx
@@ -123,7 +124,10 @@ def run_of(place: Place, secret: bytes) -> Iterator[Grid]:
 
 
 def answer_messages(app: ClientApp, port: int, secret: bytes, going: Callable[[], bool]) -> None:
-    """Answer the messages that a SuperNode on this machine has, one after another.
+    """Answer the messages that a SuperNode on this machine has; one at a time is worked on.
+
+    Each is fetched in a thread of its own: of a message whose run has ended, a SuperNode keeps the name alone, and who
+    fetches it waits for a long time.
 
     Parameters
     ----------
@@ -137,21 +141,20 @@ def answer_messages(app: ClientApp, port: int, secret: bytes, going: Callable[[]
     from flwr.proto.runtime_pb2 import AcquireTaskRequest
     from flwr.supercore.constant import TaskType
 
-    address = f"127.0.0.1:{port}"
+    address, working = f"127.0.0.1:{port}", Lock()
     client = _runtime(address, None, secret)
     try:
         while going():
             with suppress(httpx.HTTPError):
                 found = client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
                 if found.token:
-                    _answer(app, address, found.token)
-                    continue
+                    Thread(target=_answer, args=(app, address, found.token, working), daemon=True).start()
             time.sleep(POLL)
     finally:
         client.close()
 
 
-def _answer(app: ClientApp, address: str, token: str) -> None:
+def _answer(app: ClientApp, address: str, token: str, working: Lock) -> None:
     """Answer one message. What fails without a refusal is told as a failure, and nothing of its text."""
     from flwr.app import Error, Message
     from flwr.common.constant import ErrorCode, SubStatus
@@ -163,7 +166,8 @@ def _answer(app: ClientApp, address: str, token: str) -> None:
             message, context, _, _ = pull_task_input(client)
             status, details = SubStatus.COMPLETED, ""
             try:
-                reply = app(message=message, context=context)
+                with working:
+                    reply = app(message=message, context=context)
             except Exception as error:  # the server is owed an answer, and must not read what is private in this one
                 status, details = SubStatus.FAILED, f"the node failed ({type(error).__name__}): see its own log"
                 reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, details), reply_to=message)
