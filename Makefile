@@ -29,14 +29,13 @@ setup: $(STAMP) ## Create .venv with everything the demo and the checks need
 $(STAMP): pyproject.toml constraints.txt
 	@$(check_python)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -f $@; $(PYTHON) -m venv --clear $(VENV); }
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(TORCH) -e '.[demo,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(TORCH) -e '.[demo,dev,flower]'
 	@touch $@
 
 demo: setup ## Tell the whole story on MovieLens-small; writes demo/
 	$(BIN)/retract demo --out demo
 
 federation-demo: setup ## Three nodes and a server on MovieLens-small train, a user erases, the model forgets; writes federation-demo/
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[flower]'
 	$(BIN)/python -m benchmarks.federation_demo --out federation-demo
 
 test: setup ## Run all tests, one process per core

@@ -158,7 +158,7 @@ class NodeFolder:
         everything = fields["learns"] == "everything"
         told = [one.public for one in self.outbox.asked() if one.applied and (one.told or everything)]
         names = self.devices.sharing.shared.catalog.user_ids[self.devices.users].tolist()
-        return Parcel({"users": names, "requests": told, "test": bool(len(self.held_out.interactions))})
+        return Parcel({"users": names, "requests": told})
 
     def _codes(self, parcel: Parcel) -> Parcel:
         """Take the server's codes; what the users share, if it asks for that."""
