@@ -26,6 +26,7 @@ from retract.stores.meeting import Meeting, Told, Wanted
 from retract.stores.members import NO_ITEMS, Members
 from retract.stores.reach import Reach
 from retract.stores.resuming import Place, fingerprint
+from retract.stores.suppression import Suppression
 from retract.stores.training import has_ended, peak_bytes, require_same_list, taken_up
 from retract.stores.versions import require_replaceable
 from retract.systems.base import Progress, Stopwatch, Trained, no_progress
@@ -112,11 +113,8 @@ def train_federated(
     folder, said = TrainedFolder(out, options.key), list[str]()
     meeting = Meeting(link, system, _members(out, options), options.wanted)
     engine = meeting.gather(admit=not options.resume, shared=True)
-    assert meeting.shared is not None
     listed = folder.suppression()
-    shared = meeting.shared.where(listed.verdicts(meeting.shared) == 0) if listed else meeting.shared
-    if dropped := len(meeting.shared) - len(shared):
-        said.append(f"left out of what is shared because it was withdrawn before: {dropped:,}")
+    shared = _admitted(meeting, listed, said)
     place = Place(out, None, 0.0, data=fingerprint(Sharing(shared, Interactions.empty(shared.catalog))))
     if options.resume and any(asked for asked in meeting.requests.values()):
         raise ConfigError(f"something was withdrawn since the training in {out} was interrupted: --force begins anew")
@@ -235,6 +233,17 @@ def record_told(folder: TrainedFolder, told: list[Told], trained: Trained) -> No
             held = own[np.isin(own, np.array(one.items, dtype=np.str_))].tolist()
             if held or one.kind == "erase":
                 folder.inbox.record(Request.of(one.kind, one.user, len(held), held), (), one.id)
+
+
+def _admitted(meeting: Meeting, listed: Suppression, said: list[str]) -> Interactions:
+    """What is shared, without what was withdrawn before; says how much that is."""
+    assert meeting.shared is not None
+    if not listed:
+        return meeting.shared
+    shared = meeting.shared.where(listed.verdicts(meeting.shared) == 0)
+    if dropped := len(meeting.shared) - len(shared):
+        said.append(f"left out of what is shared because it was withdrawn before: {dropped:,}")
+    return shared
 
 
 def _members(out: Path, options: FederateOptions) -> Members:
