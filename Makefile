@@ -19,21 +19,24 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 
 	exit 1; }
 endef
 
-.PHONY: help setup demo test check lint format bench wheel wheel-check constraints
+.PHONY: help setup demo federation-demo test check lint format bench wheel wheel-check constraints
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Create .venv with everything the demo and the checks need
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(check_python)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -f $@; $(PYTHON) -m venv --clear $(VENV); }
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(TORCH) -e '.[demo,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(TORCH) -e '.[demo,dev,flower]'
 	@touch $@
 
 demo: setup ## Tell the whole story on MovieLens-small; writes demo/
 	$(BIN)/retract demo --out demo
+
+federation-demo: setup ## Three nodes and a server on MovieLens-small train, a user erases, the model forgets; writes federation-demo/
+	$(BIN)/python -m benchmarks.federation_demo --out federation-demo
 
 test: setup ## Run all tests, one process per core
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal

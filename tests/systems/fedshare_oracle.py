@@ -45,7 +45,7 @@ def run_one_client(user: int, own, state: dict, broadcast: Broadcast, config: Fe
     first = 0.9 * state["first_moment"] + 0.1 * gradient
     second = 0.99 * state["second_moment"] + 0.01 * gradient**2
     age = int(state["steps"]) + 1
-    step = (first / (1 - 0.9**age)) / ((second / (1 - 0.99**age)).sqrt() + 1e-8)
+    step = (first / (1 - 0.9**age)) / ((second / (1 - 0.99**age)).sqrt() + 1e-5)
     moved = state["vector"] - config.client_rate * step
     new = {"vector": moved, "first_moment": first, "second_moment": second, "steps": torch.tensor(age)}
     touched = len(set(own.tolist()) | set(np.maximum(drawn, 0).reshape(-1).tolist()))

@@ -28,6 +28,7 @@ from retract.stores.ledger import Kind, Request
 from retract.stores.manifest import sha256
 from retract.stores.measuring import measure
 from retract.stores.requests import Wish
+from retract.stores.withdrawing import Manner
 from retract.systems.base import Progress, no_progress
 from retract.systems.settings import read_settings
 from retract.systems.system import System, SystemType
@@ -270,7 +271,7 @@ class Model:
         if batch.waits(at_least):
             return Receipt.of(waiting(held, batch, options), None)
         auditing = self._auditing(oracle, key, progress) if audit else None
-        forgotten = forget(held, batch, seed=self.seed, progress=progress)
+        forgotten = forget(held, batch, Manner(self.seed, progress))
         report = report_on(forgotten, options)
         (auditing or no_judge)(forgotten)
         self._hold(forgotten.after)

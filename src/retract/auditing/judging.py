@@ -20,9 +20,10 @@ from retract.data.digest import retained_digest
 from retract.errors import ConfigError, FederationError
 from retract.stores.audits import STEP_AUDITS
 from retract.stores.folder import STEP_CERTIFICATE
-from retract.stores.forgetting import Forgotten, Step
+from retract.stores.forgetting import Forgotten
 from retract.stores.held import MEMORY, MODEL, Held, state_digests
 from retract.stores.versions import CERTIFICATES
+from retract.stores.withdrawing import Step
 from retract.systems.abilities import learnt_from
 from retract.systems.base import Progress, no_progress
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from retract.cli.app import app
 from retract.cli.refusals import GOOD, INTERRUPTED, refusal
 
-COMMANDS = ("training", "settings", "serving", "forgetting", "audit", "compare")
+COMMANDS = ("training", "settings", "serving", "forgetting", "audit", "compare", "federate", "federate_node")
 """The modules whose commands these are, in the order of `--help`."""
 for _module in COMMANDS:
     import_module(f"retract.cli.{_module}")

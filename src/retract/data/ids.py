@@ -12,7 +12,7 @@ The rules, for users and items alike:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,14 @@ def normal_id(value: object) -> str:
     """The one way in which an id is written: without blanks around it, and `42.0` as `42`."""
     text = str(value).strip()
     return text.partition(".")[0] if re.match(_WHOLE_FLOAT, text) else text
+
+
+def sorted_ids(names: Iterable[str]) -> list[str]:
+    """Ids, each once, in the order of their codes: by number where all are integers, else by their characters."""
+    found = set(names)
+    if all(re.fullmatch(r"-?(0|[1-9][0-9]*)", name) for name in found):
+        return sorted(found, key=lambda name: (int(name), name))
+    return sorted(found)
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def payload_bytes(update: Update) -> int:
             total += int(np.count_nonzero(np.triu(tensor))) * (tensor.itemsize + 4)
         else:
             group = spec.group or name
-            rows = _touched(update, group)
+            rows = touched_rows(update, group)
             total += len(rows) * prod(spec.shape[1:]) * tensor.itemsize + (
                 4 * len(rows) if group not in numbered else 0
             )
@@ -145,7 +145,7 @@ def payload_bytes(update: Update) -> int:
     return total
 
 
-def _touched(update: Update, group: str) -> NDArray[np.int64]:
+def touched_rows(update: Update, group: str) -> NDArray[np.int64]:
     """The rows of a group in which any of its tensors is not zero, ascending."""
     found: NDArray[np.bool_] | None = None
     for name, spec in update.spec.tensors.items():

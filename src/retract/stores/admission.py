@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from retract.data import Catalog, Dataset, Interactions, Sharing
+from retract.data import Dataset, Interactions, Sharing
+from retract.stores.recoding import recoded
 from retract.stores.suppression import ERASED, PRIVATE_ONLY, Suppression
 
 
@@ -58,14 +57,3 @@ def admitted(dataset: Dataset, suppression: Suppression, again: bool = False) ->
     unshared = left.interactions.where(verdicts[stays] == PRIVATE_ONLY)
     told = f"left out because they were erased (again takes them in, on a new consent): {int((~stays).sum()):,}"
     return Admitted(left, unshared, suppression, () if stays.all() else (told,))
-
-
-def recoded(interactions: Interactions, catalog: Catalog) -> Interactions:
-    """The interactions by the codes of another catalog that knows their ids."""
-    own = interactions.catalog
-    if own is catalog:
-        return interactions
-    users = np.array([catalog.user(name) for name in own.user_ids], dtype=np.int64)
-    items = catalog.items(own.item_ids)
-    codes = users[interactions.users], items[interactions.items]
-    return Interactions.of(catalog, *codes, interactions.ratings, interactions.timestamps)

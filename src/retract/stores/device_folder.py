@@ -150,6 +150,14 @@ class FolderDevices:
         """Hold other data, over this store's catalog or one that appends to it; see `MemoryDevices.with_sharing`."""
         self._keep_all(self._memory.with_sharing(sharing))
 
+    def recode(self, catalog: Catalog) -> None:
+        """Hold the same under another catalog's codes; see `MemoryDevices.recoded`. Errors as of `erase`."""
+        self._keep_all(self._memory.recoded(catalog))
+
+    def in_memory(self) -> MemoryDevices:
+        """The same devices in memory, to be looked at."""
+        return self._memory.copy()
+
     def _keep_all(self, memory: MemoryDevices) -> None:
         sharing = memory.sharing
         self._write(

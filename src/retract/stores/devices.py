@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retract.data import Interactions, Sharing
+from retract.data import Catalog, Interactions, Sharing
 from retract.federation import ClientState, ClientTask, Cohort, Kept, Reply, TaskSpec
+from retract.stores.recoding import recoded_sharing
 
 
 @dataclass
@@ -186,6 +187,20 @@ class MemoryDevices:
     def renamed(self, sharing: Sharing) -> MemoryDevices:
         """The same codes under other ids."""
         return MemoryDevices(sharing, self.states, self.journals)
+
+    def recoded(self, catalog: Catalog) -> MemoryDevices:
+        """The same devices under another catalog's codes, where every user is a client.
+
+        Who it does not know is not hosted any more; who has another code now starts anew, for all draws go by it.
+        """
+        after = MemoryDevices(recoded_sharing(self.sharing, catalog))
+        common, mine, theirs = np.intersect1d(self.hosted, after.hosted, assume_unique=True, return_indices=True)
+        before, now = self.sharing.shared.catalog.user_ids, catalog.user_ids
+        stay = before[common] == now[common]
+        for run, states in self.states.items():
+            after.states[run] = states.moved(mine[stay], theirs[stay], len(after.hosted))
+        after.journals = {key: _without(written, common[~stay]) for key, written in self.journals.items()}
+        return after
 
     def copy(self) -> MemoryDevices:
         """The same devices, to be trained on by themselves."""

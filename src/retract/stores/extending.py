@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from retract.data import Catalog, Dataset, Interactions, Sharing, sharing_of
 from retract.errors import ConfigError, FederationError
-from retract.stores.admission import Admitted, admitted, recoded
+from retract.stores.admission import Admitted, admitted
 from retract.stores.devices import MemoryDevices
 from retract.stores.folder import Deed, TrainedFolder
 from retract.stores.held import Held
@@ -18,6 +18,7 @@ from retract.stores.learning import learn
 from retract.stores.ledger import Request
 from retract.stores.local import engine_of
 from retract.stores.measuring import Metrics, measured
+from retract.stores.recoding import recoded
 from retract.stores.requests import codes_of, named_by, pending_of
 from retract.stores.suppression import Suppression
 from retract.systems.abilities import Extendable, FixedItems

@@ -12,24 +12,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retract.data import Interactions
 from retract.errors import ConfigError, FederationError
-from retract.stores.devices import MemoryDevices
 from retract.stores.folder import Deed, TrainedFolder
 from retract.stores.held import Held
 from retract.stores.ledger import Kind, Request
-from retract.stores.local import emptied, engine_of, nothing_to_learn, withdraw
 from retract.stores.measuring import Metrics, isolated, measured
+from retract.stores.reach import Reach, askers, learns_everything
 from retract.stores.requests import codes_of, named_by, pending_of
 from retract.stores.suppression import Suppression
 from retract.stores.versions import PLACE, SERVER, TRAINING
+from retract.stores.withdrawing import USUAL, Manner, Step, withdrawn
 from retract.systems.abilities import Staged, learnt_from
-from retract.systems.base import Progress, Stopwatch, Withdrawal, no_progress
+from retract.systems.base import Progress, Stopwatch, no_progress
 from retract.systems.checks import require_finite
 
 NOTHING_KNOWN = "nothing is left to learn from: the model knows nothing now, and its lists are empty"
@@ -65,24 +64,6 @@ class Batch:
         Requests that change no model do not count; they wait for those that do, where there are any.
         """
         return not self.requests or 0 < len(self.learners) < at_least
-
-
-@dataclass(frozen=True)
-class Step:
-    """One withdrawal as it was applied, while both models are still at hand.
-
-    Seconds, bytes both ways, rounds, and how often a device was asked.
-    """
-
-    kind: Kind
-    forget: Interactions
-    withdrawal: str
-    before: Held
-    after: Held
-    seconds: float
-    bytes_sent: int
-    rounds: int
-    updates: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,8 +165,14 @@ def unlearn_folder(
     *,
     judge: Judge = no_judge,
     progress: Progress = no_progress,
+    reach: Reach | None = None,
 ) -> UnlearnReport:
     """Apply the pending requests of a trained folder. Requests that arrive meanwhile stay pending.
+
+    Parameters
+    ----------
+    reach
+        Reaches devices that are on other machines; unless given, they are the folder's own.
 
     Raises
     ------
@@ -198,16 +185,15 @@ def unlearn_folder(
     """
     options = options or UnlearnOptions()
     with folder.unlearning():
-        report, held = _applied(folder, options, judge, progress)
+        how = Manner(options.seed, progress, reach, at_once=judge is no_judge)
+        report, held = _applied(folder, options, judge, how)
         server = held.system.server
         if isinstance(server, Staged) and server.awaits(held.trained):  # now, or since a kill
             return _refreshed(folder, server, report, options, progress)
     return report
 
 
-def _applied(
-    folder: TrainedFolder, options: UnlearnOptions, judge: Judge, progress: Progress
-) -> tuple[UnlearnReport, Held]:
+def _applied(folder: TrainedFolder, options: UnlearnOptions, judge: Judge, how: Manner) -> tuple[UnlearnReport, Held]:
     """Apply what is pending. Where nobody judges, what can be served at once is; a judge sees the whole model."""
     held, ledger = folder.load(), folder.ledger
     requests = [(request, codes_of(folder, request, held.sharing)) for request in pending_of(folder)]
@@ -218,7 +204,7 @@ def _applied(
     ids = [request.id for request in batch.requests]
     ledger.claim(ids)
     try:
-        forgotten = forget(held, batch, seed=options.seed, progress=progress, at_once=judge is no_judge)
+        forgotten = forget(held, batch, how)
         report = report_on(forgotten, options)
         files = judge(forgotten)
         commit(folder, replace(forgotten, after=replace(forgotten.after, metrics=report.metrics)), files)
@@ -254,20 +240,15 @@ def batch_of(held: Held, requests: Sequence[tuple[Request, NDArray[np.int64]]]) 
     # What is shared no longer was withdrawn by another request, which the asker could not know of yet.
     unshare = (held.trained.shared & named_by(requests, "unshare", held.trained.shared)) - erase
     seen = (_learnt(held, "erase") & erase | _learnt(held, "unshare") & unshare).active_users()
+    if held.devices is None and learns_everything(held):  # what an erasure withdraws besides, its device alone knows
+        seen = np.union1d(seen, askers(held, [request for request, _ in requests], "erase"))
     return Batch(tuple(request for request, _ in requests), erase, unshare, seen)
 
 
-def forget(
-    held: Held, batch: Batch, *, seed: int = 0, progress: Progress = no_progress, at_once: bool = False
-) -> Forgotten:
+def forget(held: Held, batch: Batch, how: Manner = USUAL) -> Forgotten:
     """Both halves after a batch: all erasures as one withdrawal, and then all unsharings as another.
 
     Erasures come first: nothing is learnt once more from what is about to be erased.
-
-    Parameters
-    ----------
-    at_once
-        Leave out what takes long to make anew, where the system can: see `retract.systems.abilities.Staged`.
 
     Raises
     ------
@@ -276,13 +257,18 @@ def forget(
     FederationError
         If an erasure needs devices that cannot be reached.
     """
-    _require_reachable(held, batch)
+    reach = how.reach
+    if reach is None:
+        _require_reachable(held, batch)
     state, steps, ids = held, list[Step](), {}
     for kind, named in (("erase", batch.erase), ("unshare", batch.unshare)):
-        state, step, ids[kind] = _withdrawn(state, kind, named, seed, progress, at_once)  # type: ignore[arg-type]
+        asking = named.active_users() if reach is None else askers(held, batch.requests, kind)
+        state, step, ids[kind] = withdrawn(state, kind, named, asking, how)  # type: ignore[arg-type]
         steps += [step] if step is not None else []
     require_finite(state.trained)
     gone = np.setdiff1d(batch.erase.users, (state.interactions | state.test).users)
+    if reach is not None:  # what a device still holds, it alone knows
+        gone = np.array([held.catalog.user(name) for name in sorted(reach.gone)], dtype=np.int64)
     names = tuple(str(name) for name in held.catalog.user_ids[gone])
     withdrawals = {request.id: ids[request.kind] for request in batch.requests}
     after = state.renamed(state.catalog.without_users(gone))
@@ -345,46 +331,10 @@ def waiting(held: Held, batch: Batch, options: UnlearnOptions) -> UnlearnReport:
     return UnlearnReport(0, 0, 0.0, 0, metrics, metrics, memory, batch.users, options.at_least)
 
 
-def _withdrawn(
-    held: Held, kind: Kind, named: Interactions, seed: int, progress: Progress, at_once: bool
-) -> tuple[Held, Step | None, str]:
-    """Both halves after one withdrawal, what was done (nothing where no model knew of it), and its id."""
-    learnt = held.interactions & named  # the rest was held out for testing: no model knows it
-    after, withdrawal = _parted(held, kind, learnt)
-    engine, watch = engine_of(held.system, after), Stopwatch()
-    trained, test = held.trained, held.test
-    knew = bool(len(learnt) and trained.model)
-    if len(learnt) and nothing_to_learn(held.system, trained.shared - learnt, after):
-        trained = emptied(trained, withdrawal)
-    elif len(learnt):
-        server = held.system.server
-        soon = server.at_once(trained, withdrawal) if at_once and isinstance(server, Staged) else None
-        trained = soon or server.unlearn(trained, withdrawal, engine, seed=seed, progress=progress)
-    seconds = watch.seconds
-    if kind == "erase":
-        test = test - named
-    if after is not None:
-        after.forget_runs(but=trained.run)
-    done = replace(held, trained=trained, devices=after, test=test)
-    if not knew:
-        return done, None, withdrawal.request_id
-    passed = engine.traffic
-    sent = passed.up + passed.down
-    step = Step(kind, learnt, withdrawal.request_id, held, done, seconds, sent, passed.rounds, passed.updates)
-    return done, step, withdrawal.request_id
-
-
-def _parted(held: Held, kind: Kind, learnt: Interactions) -> tuple[MemoryDevices | None, Withdrawal]:
-    """The devices after a withdrawal, and what the server is told of it."""
-    if held.devices is None:
-        return None, Withdrawal(kind, held.trained.shared & learnt, np.unique(learnt.users), str(uuid4()))
-    return withdraw(held.devices, kind, learnt)
-
-
 def _require_reachable(held: Held, batch: Batch) -> None:
     """Refuse an erasure from a model that private data went into, where nobody can be asked for the rest."""
     erasing = any(request.kind == "erase" for request in batch.requests)
-    if erasing and held.devices is None and learnt_from(held.system.server, "erase") == "everything":
+    if erasing and held.devices is None and learns_everything(held):
         raise FederationError(
             f"{held.trained.system} learns from its devices, so an erasure has to ask them, and the devices' half is "
             "not here: nothing was applied; run this where the devices are"

@@ -35,9 +35,11 @@ class Place:
     out
         The folder that is trained into.
     devices
-        The devices that are trained on.
+        The devices that are trained on; None where they are on other machines, and keep their state themselves.
     every
         Seconds between two keepings.
+    data
+        The data that is trained on, see `fingerprint`; that of the devices unless given.
 
     Attributes
     ----------
@@ -45,8 +47,10 @@ class Place:
         What measuring first found, where that is done.
     """
 
-    def __init__(self, out: Path, devices: MemoryDevices, every: float) -> None:
+    def __init__(self, out: Path, devices: MemoryDevices | None, every: float, *, data: str | None = None) -> None:
         self.out, self.devices, self.every = out.resolve(), devices, every
+        assert data is not None or devices is not None
+        self.data = data if devices is None else fingerprint(devices.sharing)
         self.server, self.beside = self.out / SERVER / TRAINING, self.out / DEVICES / TRAINING
         self.measured: Measured | None = None
         self._kept, self._number = time.monotonic(), 0
@@ -88,14 +92,16 @@ class Place:
             return
         self._kept, self._number = time.monotonic(), self._number + 1
         kept, name = checkpoint(), f"{self._number}.safetensors"
-        halves = {self.beside: state_bytes(self.devices, kept.run), self.server: tables_bytes(kept.tables)}
+        halves = {self.server: tables_bytes(kept.tables)}
+        if self.devices is not None:
+            halves = {self.beside: state_bytes(self.devices, kept.run), **halves}
         for room, content in halves.items():
             write_atomically(room / name, content)
         told = {
             **{field.name: getattr(kept, field.name) for field in fields(kept) if field.name != "tables"},
             "tables": name,
             "digests": [sha256(content) for content in halves.values()],
-            "data": fingerprint(self.devices.sharing),
+            "data": self.data,
             "measured": None if self.measured is None else asdict(self.measured),
         }
         write_atomically(self.server / PLACE, json.dumps(told).encode())
@@ -119,18 +125,20 @@ class Place:
         try:
             told: dict[str, Any] = json.loads((self.server / PLACE).read_bytes())
             name, data, digests, found = (told.pop(key) for key in ("tables", "data", "digests", "measured"))
-            state, tables = ((room / name).read_bytes() for room in (self.beside, self.server))
-            if [sha256(state), sha256(tables)] != digests:
+            rooms = (self.server,) if self.devices is None else (self.beside, self.server)
+            *state, tables = ((room / name).read_bytes() for room in rooms)
+            if [sha256(content) for content in (*state, tables)] != digests:
                 raise ValueError
             checkpoint = Checkpoint(**{**told, "tables": tables_of(tables), "log": tuple(told["log"])})
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             raise FolderError(f"{self.server} is damaged: --force begins anew") from None
-        if data != fingerprint(self.devices.sharing):
+        if data != self.data:
             raise ConfigError(
                 f"{self.out} holds a training on other data or another sharing: resume with the same, or begin anew"
             )
         self._number, self.measured = int(name.split(".")[0]), None if found is None else Measured(**found)
-        self.devices = devices_of(state, self.devices.sharing, checkpoint.run)
+        if self.devices is not None:
+            self.devices = devices_of(state[0], self.devices.sharing, checkpoint.run)
         return checkpoint
 
     def leave(self) -> None:

@@ -142,11 +142,12 @@ def train_folder(
     came = admitted(dataset, listed, options.again)
     whole = replace(came.dataset, is_test=None) if options.evaluate else came.dataset
     parts, kept = _parts(came, whole, system, options.choice, options.seed)
-    place = Place(out, MemoryDevices(parts.sharing), options.keep_every)
-    checkpoint = _taken_up(place, folder, system, options) if options.resume else None
+    devices = MemoryDevices(parts.sharing)
+    place = Place(out, devices, options.keep_every)
+    checkpoint = taken_up(place, folder, system, options.force) if options.resume else None
     if checkpoint is None:
         place.begin(options.force)
-    elif _ended(folder, checkpoint):
+    elif has_ended(folder, checkpoint):
         place.leave()
         held = folder.load()
         told = ("the training had ended already, and its model is served: there was nothing to go on with",)
@@ -154,10 +155,11 @@ def train_folder(
     said = folder.seals.ready(anew=True)
     if options.evaluate and place.measured is None:
         place.measured = _evaluated(system, came, options, progress)
-    learnt = learn(system, place.devices, seed=options.seed, resume_from=checkpoint, keep=place.keep, progress=progress)
-    held = learnt.held(place.devices, parts)
+    devices = place.devices or devices  # as they were where the training was interrupted
+    learnt = learn(system, devices, seed=options.seed, resume_from=checkpoint, keep=place.keep, progress=progress)
+    held = learnt.held(devices, parts)
     found = Measured.of(held) if place.measured is None else place.measured
-    _require_same_list(folder, listed, place)
+    require_same_list(folder, listed, place)
     folder.save(replace(held, metrics=found.metrics))
     if options.again:
         folder.suppress(lambda known: known.without(dataset.interactions))
@@ -167,7 +169,7 @@ def train_folder(
     return _report(held, learnt, found, resumed, notes)
 
 
-def _taken_up(place: Place, folder: TrainedFolder, system: System, options: TrainOptions) -> Checkpoint:
+def taken_up(place: Place, folder: TrainedFolder, system: System, force: bool) -> Checkpoint:
     """The interrupted training; errors as of `train_folder`."""
     checkpoint = place.taken_up()
     if checkpoint.system != system.name:
@@ -175,8 +177,8 @@ def _taken_up(place: Place, folder: TrainedFolder, system: System, options: Trai
             f"the interrupted training was another one (system was {checkpoint.system!r} and is {system.name!r}): "
             "resume with the same, or begin anew"
         )
-    served = folder.versions.number() is not None and not _ended(folder, checkpoint)
-    if served and not options.force and (pending := folder.inbox.pending()):
+    served = folder.versions.number() is not None and not has_ended(folder, checkpoint)
+    if served and not force and (pending := folder.inbox.pending()):
         raise FolderError(
             f"{folder.path} serves another model, and {len(pending)} request(s) of it are pending, which the training "
             "would lose: `retract unlearn` applies them, and then train anew; --force loses them"
@@ -184,12 +186,12 @@ def _taken_up(place: Place, folder: TrainedFolder, system: System, options: Trai
     return checkpoint
 
 
-def _ended(folder: TrainedFolder, checkpoint: Checkpoint) -> bool:
+def has_ended(folder: TrainedFolder, checkpoint: Checkpoint) -> bool:
     """Whether the model of a training is served already: a kill came between that and the end."""
     return folder.versions.number() is not None and folder.manifest().facts["run"] == checkpoint.run
 
 
-def _require_same_list(folder: TrainedFolder, listed: Suppression, place: Place) -> None:
+def require_same_list(folder: TrainedFolder, listed: Suppression, place: Place) -> None:
     """Refuse to save a model that learnt what was withdrawn while it was trained.
 
     Raises
@@ -241,7 +243,7 @@ def _report(held: Held, learnt: Learnt, found: Measured, resumed_at: str | None,
         private=len(sharing.private),
         seconds=round(learnt.seconds, 3),
         prepare_seconds=round(learnt.prepare_seconds, 3),
-        peak_mb=round(_peak_bytes() / 2**20, 1),
+        peak_mb=round(peak_bytes() / 2**20, 1),
         metrics=found.metrics,
         memory_bytes=held.trained.memory.nbytes,
         bytes_up=passed.up,
@@ -264,7 +266,7 @@ def _notes(held: Held) -> tuple[str, ...]:
     return (f"items that nobody touches in the training part, kept all the same: {untouched:,} of {train.n_items:,}",)
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """The most memory that this process held; Linux counts kilobytes, macOS bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

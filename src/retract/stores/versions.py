@@ -31,6 +31,7 @@ from retract.stores.manifest import MANIFEST, Manifest, digests_of, read_manifes
 CURRENT, VERSIONS = "current", "versions"
 RECORD, RECORDS = "record.json", "records"
 SERVER, DEVICES, LEDGER, TRAINING = "server", "devices", "ledger", "training"
+MEMBERS = "federation.json"
 PLACE = "place.json"
 """What names the place of an interrupted training, within its folder."""
 AUDITS, CERTIFICATES = "audits.jsonl", "certificates"
@@ -346,7 +347,7 @@ def remove_training(folder: Path) -> None:
 
 def is_ours(folder: Path) -> bool:
     """Whether a folder holds a trained system, one of the first layout, or what an interrupted training left."""
-    ours = (CURRENT, "lock", TRAINING)
+    ours = (CURRENT, "lock", TRAINING, MEMBERS)
     return any((folder / SERVER / name).exists() for name in ours) or _of_first_layout(folder)
 
 

@@ -22,6 +22,9 @@ from retract.systems.fedshare.config import BETAS, FedShareConfig
 COUNTS = 12
 """Bytes of weight (float32) and count (int64) in a client's message."""
 
+CANCELLED = 1e-5
+"""Adam's epsilon: of a smaller gradient of a user's vector, rounding decides where it points."""
+
 
 class LocalEpoch:
     """One epoch over a client's own interactions, shared and private alike (a `ClientTask`).
@@ -117,7 +120,7 @@ class LocalEpoch:
         first = BETAS[0] * state["first_moment"] + (1 - BETAS[0]) * gradient
         second = BETAS[1] * state["second_moment"] + (1 - BETAS[1]) * gradient.square()
         age = steps[:, None].float()
-        move = (first / (1 - BETAS[0] ** age)) / ((second / (1 - BETAS[1] ** age)).sqrt() + 1e-8)
+        move = (first / (1 - BETAS[0] ** age)) / ((second / (1 - BETAS[1] ** age)).sqrt() + CANCELLED)
         moved = {"vector": state["vector"] - self.config.client_rate * move, "first_moment": first}
         return {name: rows.numpy() for name, rows in {**moved, "second_moment": second, "steps": steps}.items()}
 

@@ -35,6 +35,8 @@ from retract.systems.spectral.subspace import Subspace
 
 START, ROUNDS = "spectral start", "rounds"
 """Stages of a training."""
+CANCELLED = 2e-4
+"""A mean gradient of less than this, times the number of clients, is mostly rounding; Adam's epsilon."""
 
 
 class RoundServer:
@@ -81,6 +83,9 @@ class RoundServer:
         if not result.update.clients:
             return
         self.items.grad = self.gradient(result.update.tensors, round)
+        # Where the clients' gradients cancel, what is left is rounding, and Adam must not take it for a direction: the
+        # model would depend on which machine added first.
+        self._adam.param_groups[0]["eps"] = CANCELLED / result.update.clients
         self._adam.step()
         self.answered += 1
         self.coverage = self.coverage.after(result)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -33,6 +35,9 @@ class LocalTraining:
 
     The first layer's rows, |D_u| x hidden numbers per client in the paper, are one vector here, see `SteppedInput`.
     """
+
+    common_draws: Literal[True] = True
+    """The start is drawn alike on every device."""
 
     def __init__(self, spec: TaskSpec) -> None:
         self.update, self.config = spec.update, PersonalFRConfig.model_validate(spec.settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ class SiloTraining:
     losses of its users, and of a row on the mean over those users that hold it, as the server averages it over clients.
     Where each client has one user, the two give the same.
     """
+
+    common_draws: Literal[True] = True
+    """The start is drawn alike on every device."""
 
     def __init__(self, spec: TaskSpec) -> None:
         self.update, self.config = spec.update, PersonalFRConfig.model_validate(spec.settings)
