@@ -125,10 +125,10 @@ class ExactServer:
 
         The model says that it is a filter, and so does its log; it is what training gives with `form=filter`.
         """
-        watch, config = Stopwatch(), _config_of(trained)
-        if not len(withdrawal.forget) or form_of(trained.model) != "spectral" or not config.blend:
+        if not len(withdrawal.forget) or form_of(trained.model) != "spectral":
             return None
-        if config.seconds_for(trained.shared) <= config.wait_seconds:
+        watch, config = Stopwatch(), _config_of(trained)
+        if not config.blend or config.seconds_for(trained.shared) <= config.wait_seconds:
             return None
         config, known = config.model_copy(update={"form": "filter"}), Tables.of(trained.model)
         alone = Tables(known.gram, {"degrees": known["degrees"]}, known.retained)
