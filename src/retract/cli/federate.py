@@ -76,7 +76,7 @@ class Reached:
         place = self.place
         place.require_trusted()
         with run_of(place, secret.read_bytes()) as grid:
-            return work(FlowerLink(grid, note))
+            return work(FlowerLink(grid, note, keyed=not self.insecure))
 
 
 Simulate = Annotated[
@@ -254,7 +254,7 @@ def simulated_work(places: list[Path], work: Callable[[Link], T]) -> T:
     from retract.federation.flower.simulation import simulated
 
     require_flower()
-    return simulated(lambda grid: work(FlowerLink(grid, note)), partial(_opened, places), len(places))
+    return simulated(lambda grid: work(FlowerLink(grid, note, keyed=False)), partial(_opened, places), len(places))
 
 
 def _opened(places: list[Path], number: int) -> NodeFolder:

@@ -21,6 +21,9 @@ from retract.federation.updates import Arrays, TensorSpec, Update, UpdateSpec, t
 USERS, ANSWERED, TABLE, SUM, ROWS, PLACES = "users", "answered", "table ", "sum ", "rows ", "places "
 """Names of arrays; those with a space at their end go before the name of a table or a tensor."""
 
+NUMBERED = "node "
+"""How a node's name begins that has no key, and goes by a number while it is connected."""
+
 
 @dataclass(frozen=True)
 class Parcel:

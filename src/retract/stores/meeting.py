@@ -96,6 +96,7 @@ class Meeting:
         """
         refused = list[str]()
         keys = self._waited()
+        self.members = self.members.among(keys.values())
         for node, answer in self._hellos(keys, refused):
             self._take(node, keys[node], answer, admit)
         self.members = self.members.with_codes()

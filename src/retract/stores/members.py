@@ -8,7 +8,7 @@ DIR/server/federation.json    items and titles, ids of users by code, and the us
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from retract.atomic import write_atomically
 from retract.data import Catalog
 from retract.data.ids import sorted_ids
 from retract.errors import DataError, FolderError
+from retract.federation.wire import NUMBERED
 from retract.stores.versions import MEMBERS, SERVER
 
 NO_ITEMS = "name the items that users may hold: --items FILE, one id a line, and after a tab its title"
@@ -83,6 +84,12 @@ class Members:
     def with_node(self, key: str, users: Sequence[str]) -> Members:
         """With a node that holds the data of these users."""
         return replace(self, hosts={**self.hosts, key: tuple(users)})
+
+    def among(self, present: Iterable[str]) -> Members:
+        """Without nodes that have no key and are not here: the number that they go by is theirs while connected."""
+        here = set(present)
+        hosts = {key: own for key, own in self.hosts.items() if key in here or not key.startswith(NUMBERED)}
+        return replace(self, hosts=hosts)
 
     def with_codes(self) -> Members:
         """With codes for all users of nodes: new ones get the next, in the order that a data set has."""

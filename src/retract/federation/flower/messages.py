@@ -14,7 +14,7 @@ import numpy as np
 from retract.errors import FederationError, missing_extra
 from retract.federation.flower.engine import Answer, Seen
 from retract.federation.flower.node import Node, answering
-from retract.federation.wire import Parcel
+from retract.federation.wire import NUMBERED, Parcel
 from retract.version import __version__
 
 try:
@@ -85,15 +85,18 @@ class FlowerLink:
         Flower's.
     complain
         Takes one line on a node that misbehaved.
+    keyed
+        Whether nodes have keys of their own. In a simulation, and without TLS, Flower draws new ones at every start.
     """
 
-    def __init__(self, grid: Grid, complain: Callable[[str], None] = lambda line: None) -> None:
-        self.grid, self._complain = grid, complain
+    def __init__(self, grid: Grid, complain: Callable[[str], None] = lambda line: None, *, keyed: bool = True) -> None:
+        self.grid, self._complain, self._keyed = grid, complain, keyed
         self.seen: dict[str, Seen] = {}
 
     def nodes(self) -> dict[int, str]:
         """The nodes that are connected: known by their keys, or by number where they have none."""
-        return {node.node_id: node.public_key.hex() or f"node {node.node_id}" for node in _infos(self.grid)}
+        keys = {node.node_id: node.public_key.hex() if self._keyed else "" for node in _infos(self.grid)}
+        return {node: key or f"{NUMBERED}{node}" for node, key in keys.items()}
 
     def weight(self, parcel: Parcel) -> int:
         """Bytes of a question."""
