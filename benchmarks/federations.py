@@ -43,7 +43,8 @@ class Federation:
 
     def __enter__(self) -> Federation:
         named = [word for name in self.names for word in ("--node", name)]
-        self.command("federate", "keys", self.keys, "--host", "localhost", *named)
+        hosts = [word for host in self.certified for word in ("--host", host)]
+        self.command("federate", "keys", self.keys, *hosts, *named)
         return self
 
     def __exit__(
@@ -59,6 +60,25 @@ class Federation:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def certified(self) -> list[str]:
+        """Names that the server's certificate is for."""
+        return ["localhost"]
+
+    @property
+    def listening(self) -> list[str]:
+        """Options that say where the server listens."""
+        return []
+
+    @property
+    def node_address(self) -> str:
+        """Where nodes find it."""
+        return self.address
+
+    def on(self, name: str) -> list[str]:
+        """What a command begins with so that it runs on the host of the server or of a node."""
+        return []
 
     @property
     def reached(self) -> list[str]:
@@ -87,13 +107,15 @@ class Federation:
                     break
                 except OSError:
                     time.sleep(0.2)
-        self.start("server", "federate", "server", "--keys", self.keys, "--port", self.port)
+        self.start("server", "federate", "server", "--keys", self.keys, "--port", self.port, *self.listening)
         self.wait_for("server", "listening")
 
     def start_node(self, name: str, *options: object, address: str | None = None) -> None:
         """Start a node, and wait until it is there."""
         key = ["--ca", self.keys / "ca.crt", "--key", self.keys / "nodes" / f"{name}.key"]
-        self.start(name, "federate", "client", self.node(name), "--server", address or self.address, *key, *options)
+        self.start(
+            name, "federate", "client", self.node(name), "--server", address or self.node_address, *key, *options
+        )
         self.wait_for(name, "user(s), for the server")
 
     def start(self, name: str, *arguments: object) -> subprocess.Popen[bytes]:
@@ -102,7 +124,11 @@ class Federation:
         words = [str(word) for word in arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "RETRACT_KEY": str(self.root / "key.pem")}
         self.running[name] = subprocess.Popen(
-            [*COMMAND, *words], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+            [*self.on(name), *COMMAND, *words],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
         )
         return self.running[name]
 
@@ -126,12 +152,19 @@ class Federation:
         found: dict[str, Any] = json.loads(out)
         return found
 
-    def command(self, *arguments: object, code: int = 0, seconds: float = 900.0) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+    def command(
+        self, *arguments: object, code: int = 0, seconds: float = 900.0, on: str = "server"
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, on the host of the server unless another is named."""
         words = [str(word) for word in arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "RETRACT_KEY": str(self.root / "key.pem")}
         done = subprocess.run(
-            [*COMMAND, *words], env=environment, capture_output=True, text=True, timeout=seconds, check=False
+            [*self.on(on), *COMMAND, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
         )
         assert done.returncode == code, f"{words}: code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

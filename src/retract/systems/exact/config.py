@@ -24,7 +24,7 @@ OVERSAMPLING, NOISE, SPECTRUM = 16, 1.1, 0.5
 their singular values to this power. Tuned with PersonalFR's on validation parts."""
 NEIGHBOURS, BYTES_A_SUM, LARGEST_GRAM = 128, 12, 1e9
 """How many sums of each item are kept where the whole Gram matrix might take more bytes than the last."""
-PRODUCTS, FACTORS = 0.8e9, 12e9
+PRODUCTS, FACTORS = 3e9, 40e9
 """Sparse and dense multiplications a second on one thread, by which `ExactConfig.seconds_for` estimates."""
 
 
