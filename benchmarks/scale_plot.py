@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 Row = Mapping[str, Any]
 PANELS: Sequence[tuple[str, str, Mapping[str, tuple[str, float]], Sequence[tuple[float, float, str]]]] = (
@@ -64,6 +65,9 @@ def _panel(
             f"at most {value:g}, {words}", (size, value), (-4, 5), textcoords="offset points", ha="right", size=8
         )
     axes.set(xscale="log", yscale="log")
+    axes.xaxis.set(major_formatter=FuncFormatter(lambda x, _: f"{x / 1e6:g} M"))
+    axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=FuncFormatter(lambda y, _: f"{y:g}"))
+    axes.minorticks_off()
     axes.grid(visible=True, which="major", color="#dddddd")
     axes.spines[["top", "right"]].set_visible(False)
     if len(columns) > 1:
