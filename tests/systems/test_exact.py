@@ -257,6 +257,16 @@ def test_what_is_left_open_is_the_best_on_what_is_held_out(form):
         assert chosen == pytest.approx(max(ndcg(blend=blend) for blend in settling.BLENDS), abs=1e-9)
 
 
+@pytest.mark.parametrize("neighbours", [0, 3])
+def test_judges_withdraw_their_part_or_all_is_trained_again_and_both_are_the_same(neighbours, monkeypatch):
+    found = []
+    for many in (0, 10**9):
+        monkeypatch.setattr(settling, "MANY", many)
+        found.append(train(exact("auto", neighbours=neighbours, **OPEN), TRAIN)[0])
+    assert found[0].config == found[1].config
+    assert_same_tables(found[0].model, found[1].model)
+
+
 def test_data_of_which_nothing_can_be_held_out_trains_too():
     data = Interactions.of(numbered_catalog(3, 3), [0, 1, 2], [0, 1, 1])
     trained, _ = train(exact("auto", **OPEN), data)

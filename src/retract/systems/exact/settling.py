@@ -30,6 +30,8 @@ HELD_OUT = 0.2
 """What is held out of a judge's interactions."""
 JUDGES = 1000
 """Users that judge at most."""
+MANY = 8
+"""Where judges have more than one in so many interactions, to withdraw their part costs more than to train again."""
 
 
 class Remembered:
@@ -99,7 +101,7 @@ def settled(shared: Interactions, config: ExactConfig, seed: int) -> Settled:
 def _found(shared: Interactions, config: ExactConfig, form: str, seed: int) -> tuple[Mapping[str, Any], Tables | None]:
     """β, the popularity, the blend of the two, and the form, each by the best NDCG@20 of what is left open.
 
-    The filter is not trained twice: from that of all that is shared, what is held out is withdrawn.
+    Where judges are few, the filter is trained once: what is held out is withdrawn from that of all that is shared.
     """
     own, judge = judges_of(shared, HELD_OUT, JUDGES, seed)
     if not len(judge):
@@ -117,8 +119,11 @@ def _found(shared: Interactions, config: ExactConfig, form: str, seed: int) -> t
         value = max(found, key=found.__getitem__)
         return value, found[value]
 
-    whole = filter_tables(shared, config, {"degrees": shared.item_degrees()})
-    tables = Tables.of(resolve(whole, own, history, held, config).model)
+    if MANY * len(own) > len(shared):
+        whole, tables = None, filter_tables(held(), config, {"degrees": held().item_degrees()})
+    else:
+        whole = filter_tables(shared, config, {"degrees": shared.item_degrees()})
+        tables = Tables.of(resolve(whole, own, history, held, config).model)
     beta, alone = best("filter_beta", BETAS, lambda tried: FilterRecommender(tables, tried))
     if form == "filter":
         return {"form": form, "filter_beta": beta}, whole
