@@ -38,8 +38,8 @@ demo: setup ## Tell the whole story on MovieLens-small; writes demo/
 federation-demo: setup ## Three nodes and a server on MovieLens-small train, a user erases, the model forgets; writes federation-demo/
 	$(BIN)/python -m benchmarks.federation_demo --out federation-demo
 
-test: setup ## Run all tests, one process per core
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+test: setup ## Run all tests, one process per core and one for those that wait for others
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $$(( $$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1 )) --dist worksteal
 
 check: setup ## The quick round: style, types, import rules, fast tests
 	$(MAKE) --no-print-directory lint

@@ -14,7 +14,7 @@ from retract.stores.local import engine_of
 from retract.systems.registry import make_system
 
 pytest.importorskip("flwr")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.waits, pytest.mark.timeout(600)]
 
 SETTINGS = {"form": "ease", "count_private": True}
 

@@ -20,7 +20,7 @@ from retract.stores.folder import TrainedFolder
 from retract.stores.node import NodeFolder
 
 pytest.importorskip("flwr")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.waits, pytest.mark.timeout(600)]
 
 SHORT = {"start_rounds": 3, "rounds": 2, "dimension": 8}
 """A FedShare of five rounds."""
