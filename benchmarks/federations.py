@@ -83,7 +83,7 @@ class Federation:
     @property
     def reached(self) -> list[str]:
         """Options of the server's commands."""
-        return ["--keys", str(self.keys), "--server", self.address]
+        return ["--keys", str(self.keys), "--server", self.address, "--wait", "240"]
 
     def node(self, name: str) -> Path:
         return self.root / name
